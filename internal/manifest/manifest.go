@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package manifest is the codec of what an update says about itself: JSON in
+// the section .lupatch of a livepatch module. It knows nothing of where the
+// bytes come from or what is done with the content.
+package manifest
+
+import "time"
+
+// Section is the ELF section that carries the manifest. It is not loaded.
+const Section = ".lupatch"
+
+// Schema is the version of the format this package writes. A reader refuses
+// what is newer and understands what is older.
+const Schema = 1
+
+// Class is how far a change reaches, after the three kinds of change of
+// "Providing Dynamic Update in an Operating System" (K42), section 4.
+type Class string
+
+const (
+	// ClassCode changes only code.
+	ClassCode Class = "code"
+	// ClassData changes data that exists once.
+	ClassData Class = "data"
+	// ClassInstances changes the layout of data that exists many times.
+	ClassInstances Class = "instances"
+)
+
+// Effect says when a change does something.
+type Effect string
+
+const (
+	// EffectNow: at the end of the transition.
+	EffectNow Effect = "now"
+	// EffectNextProbe: for devices that are probed after it.
+	EffectNextProbe Effect = "future-probes"
+	// EffectNever: the code has already run.
+	EffectNever Effect = "already-ran"
+)
+
+// Manifest is what an update says about itself.
+type Manifest struct {
+	Schema int `json:"schema"`
+	// Name is the update's name and that of its module.
+	Name string `json:"name"`
+	// Method is "livepatch" or "driver".
+	Method string `json:"method"`
+	// Release is the kernel release (uname -r) it is for.
+	Release string    `json:"release"`
+	Created time.Time `json:"created"`
+	Source  Source    `json:"source"`
+	Tools   Tools     `json:"tools"`
+	Class   Class     `json:"class"`
+	Units   []Unit    `json:"units"`
+	// Escapes lists places where the address of new code or data leaves the
+	// update (timers, work items, operations tables): if there are any, the
+	// module stays in memory after a rollback.
+	Escapes []string `json:"escapes,omitempty"`
+	// Review lists points that a person should look at before applying it.
+	Review []string `json:"review,omitempty"`
+}
+
+// Source is where the change comes from.
+type Source struct {
+	// SHA256 of the patch file, in hex.
+	SHA256  string   `json:"sha256"`
+	Subject string   `json:"subject,omitempty"`
+	CVE     []string `json:"cve,omitempty"`
+	// Files are the paths the patch touches, relative to the source tree.
+	Files []string `json:"files"`
+	// Version is the version of the source, such as 6.1.170-3.
+	Version string `json:"version,omitempty"`
+}
+
+// Tools are what made the update.
+type Tools struct {
+	Lupatch  string `json:"lupatch"`
+	Compiler string `json:"compiler"`
+}
+
+// Unit is what is replaced and versioned: vmlinux or one module.
+type Unit struct {
+	// Name is "vmlinux" or a module's name as /proc/modules shows it.
+	Name string `json:"name"`
+	// BuildID of the binary that the update was verified against, in hex.
+	BuildID string `json:"build_id"`
+	// Needs and Gives are the unit's versions before and after.
+	Needs int `json:"needs"`
+	Gives int `json:"gives"`
+	// Verified is the number of functions found identical in the shipped binary.
+	Verified  int        `json:"verified"`
+	Functions []Function `json:"functions"`
+	// Relocations counts references to the kernel resolved at load, by symbol.
+	Relocations []Relocation `json:"relocations,omitempty"`
+	// AlreadyRan lists changed __init functions that no livepatch can carry.
+	AlreadyRan []string `json:"already_ran,omitempty"`
+}
+
+// Function is one function that the update replaces or adds.
+type Function struct {
+	Name string `json:"name"`
+	// File is the translation unit's source.
+	File string `json:"file"`
+	// Sympos is the kernel's count among symbols of one name; 0 if unique.
+	Sympos int `json:"sympos"`
+	// OldSize is 0 for a new function.
+	OldSize uint64 `json:"old_size"`
+	NewSize uint64 `json:"new_size"`
+	// Digest (FNV-1a, 64 bits, hex) of the shipped code without what the kernel rewrites.
+	Digest string `json:"digest,omitempty"`
+	Effect Effect `json:"effect"`
+	// New is set for a helper that the old version did not have.
+	New bool `json:"new,omitempty"`
+}
+
+// Relocation is a symbol of the kernel that new code refers to.
+type Relocation struct {
+	// Object is "vmlinux" or the module that has the symbol.
+	Object string `json:"object"`
+	Symbol string `json:"symbol"`
+	Sympos int    `json:"sympos"`
+	Count  int    `json:"count"`
+	// Exported symbols are resolved by the module loader itself.
+	Exported bool `json:"exported,omitempty"`
+}

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package refuse
+
+import "fmt"
+
+// The refusals. The documentation's table is made from Table.
+const (
+	PatchMalformed     ID = "patch-malformed"
+	PatchDoesNotApply  ID = "patch-does-not-apply"
+	PatchScope         ID = "patch-scope"
+	HeaderScope        ID = "header-scope"
+	NothingChanged     ID = "nothing-changed"
+	OnlyInit           ID = "only-init-changed"
+	NoFtraceSite       ID = "no-ftrace-site"
+	StructLayout       ID = "struct-layout"
+	DataChanged        ID = "data-changed"
+	ExportCRC          ID = "export-crc"
+	LateKey            ID = "late-key"
+	SpecialSection     ID = "special-section"
+	Undecodable        ID = "undecodable"
+	UnresolvedSymbol   ID = "unresolved-symbol"
+	AmbiguousSymbol    ID = "ambiguous-symbol"
+	SymposUnstable     ID = "sympos-unstable"
+	RunPreMismatch     ID = "run-pre-mismatch"
+	SourceUnavailable  ID = "source-unavailable"
+	CompilerMismatch   ID = "compiler-mismatch"
+	CompileFailed      ID = "compile-failed"
+	NotAnUpdate        ID = "not-an-update"
+	WrongRelease       ID = "wrong-kernel-release"
+	WrongVersion       ID = "wrong-version"
+	WrongUnit          ID = "wrong-unit-binary"
+	ForeignLivepatch   ID = "foreign-livepatch"
+	FunctionConflict   ID = "function-conflict"
+	AlreadyApplied     ID = "already-applied"
+	NotApplied         ID = "not-applied"
+	NotNewest          ID = "not-newest"
+	LoadRefused        ID = "load-refused"
+	NotPermitted       ID = "not-permitted"
+	NoLivepatch        ID = "no-livepatch"
+	TransitionReversed ID = "transition-reversed"
+	UnloadUnsafe       ID = "unload-unsafe"
+)
+
+// Entry documents one refusal.
+type Entry struct {
+	ID     ID
+	Cause  string
+	Remedy string
+}
+
+// Table lists every refusal in the order of the documentation.
+var Table = []Entry{
+	{PatchMalformed, "the file is not a unified diff that can be read", "make the patch with `git diff` or `diff -u`"},
+	{PatchDoesNotApply, "a hunk does not match the source of this kernel version", "rebase the patch on the source named in the message"},
+	{PatchScope, "the patch touches a kind of file that no livepatch can carry (Kconfig, Makefile, assembly, a file that the configuration does not build)", "leave those files out, or boot a new kernel"},
+	{HeaderScope, "the patch changes a header that is used beyond the touched module or directory", "move the change into the .c files, or split the patch"},
+	{NothingChanged, "the patch applies, but no machine code differs", "check that the changed code is enabled in this kernel's configuration"},
+	{OnlyInit, "only code that has already run and been freed (__init) differs", "the change takes effect at the next boot or module load; no livepatch can help"},
+	{NoFtraceSite, "a changed function has no ftrace site, so calls to it cannot be redirected", "change its callers instead, or boot a new kernel"},
+	{StructLayout, "the layout of a structure changed that code or data outside the patch uses", "keep the layout and attach new data with a shadow variable (klp_shadow_alloc), or replace the whole driver"},
+	{DataChanged, "the initial value of existing data changed; the running kernel already holds the old value", "set the value in a livepatch callback, or keep the data and change the code"},
+	{ExportCRC, "the checksum (CRC) of an exported symbol's interface changed", "keep the prototype and the structures it names, or replace the modules that use it together"},
+	{LateKey, "a static key, static call or alternative of a patched module would be resolved after the kernel has already applied it", "test the key with static_key_enabled() in the changed function"},
+	{SpecialSection, "changed code adds an entry to a section that a livepatch cannot register", "leave that construct out of the patch"},
+	{Undecodable, "an instruction that has to be understood to convert a relocation cannot be decoded", "report the function; no livepatch is built on a guess"},
+	{UnresolvedSymbol, "a symbol that changed code needs is neither exported nor in the symbol table of the running binary", "check that source and binary are the same version"},
+	{AmbiguousSymbol, "several symbols have this name and the placement does not tell which one is meant", "report the function; no livepatch is built on a guess"},
+	{SymposUnstable, "the position of a symbol among its namesakes differs between a module that is loading and one that is live", "load the module before the update, or rename the symbol"},
+	{RunPreMismatch, "what this source, configuration and compiler produce is not what the distribution ships", "use the compiler, configuration and source version of the running kernel"},
+	{SourceUnavailable, "no source, headers or image of this kernel release could be found", "add the package source that carries them, or give --source"},
+	{CompilerMismatch, "the compiler is not the one the kernel was built with", "install the compiler version named in the message"},
+	{CompileFailed, "a translation unit does not compile", "see the compiler's messages"},
+	{NotAnUpdate, "the file is not a readable lupatch update", "build it again with `lupatch build`, or check how it was copied"},
+	{WrongRelease, "the update was built for another kernel release", "build it for the running kernel"},
+	{WrongVersion, "a unit is not at the version that the update needs", "apply the missing updates first"},
+	{WrongUnit, "a unit's binary is not the one the update was verified against", "build the update against the installed binary"},
+	{ForeignLivepatch, "a livepatch that is not lupatch's own replaces the same function", "disable it first, or leave that function out"},
+	{FunctionConflict, "another update replaces the same function and this one was not built on it", "build on top of it, or roll it back first"},
+	{AlreadyApplied, "the update is already in the kernel", "nothing to do"},
+	{NotApplied, "no such update is in the kernel", "see `lupatch status`"},
+	{NotNewest, "later updates stand on this one", "roll those back first, newest first"},
+	{LoadRefused, "the kernel refused to load the update", "see the kernel's messages in the detail"},
+	{NotPermitted, "this needs root (CAP_SYS_MODULE)", "run it as root, outside containers that drop the capability"},
+	{NoLivepatch, "this kernel has no livepatch support", "boot a kernel with CONFIG_LIVEPATCH=y"},
+	{TransitionReversed, "tasks kept using code that is being replaced until the deadline, so the update was taken back", "see the tasks named, or give a longer --timeout"},
+	{UnloadUnsafe, "code or data of the update may still be reached, so its module stays in memory", "nothing: it is disabled and harmless; it goes with the next boot"},
+}
+
+// Describe gives the documentation of id. It panics on an unknown one.
+func Describe(id ID) Entry {
+	for _, e := range Table {
+		if e.ID == id {
+			return e
+		}
+	}
+	panic(fmt.Sprintf("refuse: no entry for %q", id))
+}
