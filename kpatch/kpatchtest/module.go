@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kpatchtest
+
+import (
+	"bytes"
+	"crypto/sha1"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/lupatch/lupatch/internal/manifest"
+)
+
+// Release is the kernel release of a fake host.
+const Release = "6.1.0-47-amd64"
+
+// BuildID makes a build id, in hex, that belongs to a name.
+func BuildID(name string) string {
+	sum := sha1.Sum([]byte(name))
+	return hex.EncodeToString(sum[:])
+}
+
+// Manifest gives a valid manifest of an update name that takes one unit from
+// version 0 to 1 by replacing functions; tests alter it as they need.
+func Manifest(name, unit string, functions ...string) *manifest.Manifest {
+	m := &manifest.Manifest{
+		Schema: manifest.Schema, Name: name, Method: "livepatch", Release: Release,
+		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Source: manifest.Source{
+			SHA256: hex.EncodeToString(make([]byte, 32)), Subject: "a fix for " + unit,
+			Files: []string{"drivers/x.c"}, Version: "6.1.170-3",
+		},
+		Tools: manifest.Tools{Lupatch: "test", Compiler: "gcc 12.2.0"},
+		Class: manifest.ClassCode,
+		Units: []manifest.Unit{{Name: unit, BuildID: BuildID(unit), Gives: 1, Verified: 10}},
+	}
+	for _, f := range functions {
+		m.Units[0].Functions = append(m.Units[0].Functions, manifest.Function{
+			Name: f, File: "drivers/x.c", Sympos: 1, OldSize: 64, NewSize: 80, Effect: manifest.EffectNow,
+		})
+	}
+	return m
+}
+
+// Module writes a sealed livepatch module that carries m. Its code is empty: it
+// has what the module loader and lupatch read, a name, a vermagic, a build id
+// and the manifest. It panics on a manifest that is not valid.
+func Module(m *manifest.Manifest) []byte {
+	content, err := manifest.EncodeSection(m)
+	if err != nil {
+		panic(err)
+	}
+	file, err := manifest.Seal(ELF(m.Name, m.Release, content))
+	if err != nil {
+		panic(err)
+	}
+	return file
+}
+
+// ELF writes a module of the given name and release, with content, if it is not
+// nil, in the section .lupatch, unsealed.
+func ELF(name, release string, content []byte) []byte {
+	thisModule := make([]byte, 896) // sizeof(struct module) of Debian's 6.1
+	copy(thisModule[24:], name)
+	id, _ := hex.DecodeString(BuildID(name + "\x00" + string(content)))
+	note := new(bytes.Buffer)
+	for _, v := range []uint32{4, uint32(len(id)), 3 /* NT_GNU_BUILD_ID */} {
+		binary.Write(note, binary.LittleEndian, v)
+	}
+	note.WriteString("GNU\x00")
+	note.Write(id)
+	secs := []elfSection{
+		{".note.gnu.build-id", 7, 2, note.Bytes()},
+		{".modinfo", 1, 2, fmt.Appendf(nil, "livepatch=Y\x00name=%s\x00vermagic=%s SMP preempt mod_unload modversions \x00", name, release)},
+		{".gnu.linkonce.this_module", 1, 3, thisModule},
+	}
+	if content != nil {
+		secs = append(secs, elfSection{manifest.Section, 1, 0, content})
+	}
+	return writeELF(secs)
+}
+
+type elfSection struct {
+	name  string
+	kind  uint32
+	flags uint64
+	data  []byte
+}
+
+// writeELF writes a relocatable x86-64 object of the given sections.
+func writeELF(secs []elfSection) []byte {
+	names := []byte{0}
+	body := new(bytes.Buffer)
+	body.Write(make([]byte, 64))
+	headers := make([]byte, 64) // the null section
+	add := func(s elfSection) {
+		for body.Len()%8 != 0 {
+			body.WriteByte(0)
+		}
+		h := new(bytes.Buffer)
+		le := binary.LittleEndian
+		binary.Write(h, le, [2]uint32{uint32(len(names)), s.kind})
+		names = append(append(names, s.name...), 0)
+		if s.name == ".shstrtab" {
+			s.data = names
+		}
+		binary.Write(h, le, [4]uint64{s.flags, 0, uint64(body.Len()), uint64(len(s.data))})
+		binary.Write(h, le, [2]uint32{})
+		binary.Write(h, le, [2]uint64{8, 0})
+		headers = append(headers, h.Bytes()...)
+		body.Write(s.data)
+	}
+	for _, s := range secs {
+		add(s)
+	}
+	add(elfSection{name: ".shstrtab", kind: 3})
+	for body.Len()%8 != 0 {
+		body.WriteByte(0)
+	}
+	out := body.Bytes()
+	le := binary.LittleEndian
+	copy(out, "\x7fELF\x02\x01\x01")
+	le.PutUint16(out[16:], 1)  // ET_REL
+	le.PutUint16(out[18:], 62) // EM_X86_64
+	le.PutUint32(out[20:], 1)
+	le.PutUint64(out[40:], uint64(len(out)))
+	le.PutUint16(out[52:], 64)
+	le.PutUint16(out[58:], 64)
+	le.PutUint16(out[60:], uint16(len(headers)/64))
+	le.PutUint16(out[62:], uint16(len(headers)/64-1))
+	return append(out, headers...)
+}
+
+// Sign appends something that looks like a module signature to file.
+func Sign(file []byte) []byte {
+	out := append(bytes.Clone(file), "not really PKCS#7"...)
+	out = append(out, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 17)
+	return append(out, "~Module signature appended~\n"...)
+}
