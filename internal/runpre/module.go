@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package runpre
+
+import (
+	"debug/elf"
+	"fmt"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
+)
+
+// Module holds the object of a translation unit, compiled with unaltered
+// flags, against the shipped module it is linked into.
+func Module(name string, obj, ko *elfobj.File) (*Result, error) {
+	m := &module{
+		ko: ko, bySec: map[string]*elfobj.Section{}, bases: map[*elfobj.Section]uint64{}, byName: map[string][]*elfobj.Symbol{},
+		res: &Result{Unit: name, places: map[string]place{}, extern: map[string]uint64{}, shared: ambiguousNames(obj)},
+	}
+	for _, s := range ko.Sections {
+		if m.bySec[s.Name] == nil {
+			m.bySec[s.Name] = s
+		}
+	}
+	for _, y := range ko.Symbols {
+		if named(y) {
+			m.byName[y.Name] = append(m.byName[y.Name], y)
+		}
+	}
+	m.vote(obj)
+	for _, fn := range functions(obj) {
+		m.function(fn)
+	}
+	for _, y := range obj.Symbols {
+		if base, ok := m.bases[y.Section]; ok && named(y) {
+			m.res.places[y.Name] = place{section: y.Section.Name, addr: base + y.Value}
+		}
+	}
+	return m.res, nil
+}
+
+type module struct {
+	ko     *elfobj.File
+	bySec  map[string]*elfobj.Section
+	byName map[string][]*elfobj.Symbol
+	bases  map[*elfobj.Section]uint64
+	res    *Result
+}
+
+func (m *module) vote(obj *elfobj.File) {
+	votes := map[*elfobj.Section]map[uint64]int{}
+	for _, y := range obj.Symbols {
+		if !named(y) || !y.Section.Alloc() {
+			continue
+		}
+		for _, s := range m.byName[y.Name] {
+			if s.Section.Name != y.Section.Name || s.Size != y.Size && y.Type == elf.STT_OBJECT {
+				continue
+			}
+			if votes[y.Section] == nil {
+				votes[y.Section] = map[uint64]int{}
+			}
+			votes[y.Section][s.Value-y.Value]++
+		}
+	}
+	for s, v := range votes {
+		m.bases[s], _ = majority(v)
+	}
+}
+
+func (m *module) mismatch(fn *elfobj.Symbol, off uint64, format string, args ...any) {
+	m.res.Mismatches = append(m.res.Mismatches, Mismatch{Function: fn.Name, Offset: off, What: fmt.Sprintf(format, args...)})
+}
+
+// find is the shipped function at the place that fn's neighbours say.
+func (m *module) find(fn *elfobj.Symbol) *elfobj.Symbol {
+	for _, s := range m.byName[fn.Name] {
+		if s.Section.Name == fn.Section.Name && s.Value == m.bases[fn.Section]+fn.Value {
+			return s
+		}
+	}
+	return nil
+}
+
+func (m *module) function(fn *elfobj.Symbol) {
+	theirs := m.find(fn)
+	if theirs == nil && fn.Bind == elf.STB_WEAK && len(m.byName[fn.Name]) > 0 {
+		m.res.Overridden = append(m.res.Overridden, fn.Name)
+		return
+	}
+	m.res.Functions++
+	if theirs == nil {
+		if len(m.byName[fn.Name]) == 1 {
+			theirs = m.byName[fn.Name][0] // to say more than that it moved
+		} else {
+			m.mismatch(fn, 0, "the shipped module has no such function at its place")
+			return
+		}
+	}
+	if theirs.Value+theirs.Size > uint64(len(theirs.Section.Data)) {
+		m.mismatch(fn, 0, "the shipped module's symbol table is damaged")
+		return
+	}
+	ours, shipped := code(fn.Section, fn.Value, fn.Size), code(theirs.Section, theirs.Value, theirs.Size)
+	ra, rb := fn.Section.RelocsIn(fn.Value, fn.Value+fn.Size), theirs.Section.RelocsIn(theirs.Value, theirs.Value+theirs.Size)
+	d := firstDiff(ours, shipped)
+	for i := range min(len(ra), len(rb)) {
+		a, b := ra[i], rb[i]
+		off := a.Off - fn.Value
+		if d >= 0 && off > uint64(d) {
+			break
+		}
+		if off != b.Off-theirs.Value || elfobj.Width(a.Type) != elfobj.Width(b.Type) {
+			m.mismatch(fn, min(off, b.Off-theirs.Value), "the code differs")
+			return
+		}
+		if what := m.reloc(a, b); what != "" {
+			m.mismatch(fn, off, "%s", what)
+			return
+		}
+	}
+	switch {
+	case d >= 0 && fn.Size != theirs.Size:
+		m.mismatch(fn, uint64(d), "the code differs: %d bytes, shipped %d", fn.Size, theirs.Size)
+	case d >= 0:
+		m.mismatch(fn, uint64(d), "the code differs")
+	case len(ra) != len(rb):
+		m.mismatch(fn, 0, "%d relocations, shipped %d", len(ra), len(rb))
+	case m.find(fn) == nil:
+		m.mismatch(fn, 0, "the same function is at another place than its neighbours say")
+	default:
+		m.res.Verified++
+	}
+}
+
+// reloc compares what two relocations at the same place refer to.
+func (m *module) reloc(a, b elfobj.Reloc) string {
+	x, y := a.Sym, b.Sym
+	if x.Section == nil {
+		if x.Name != y.Name || a.Addend != b.Addend {
+			return fmt.Sprintf("it refers to %s, shipped to %s", x.Name, display(y))
+		}
+		return ""
+	}
+	offA, offB := int64(x.Value)+a.Addend, int64(y.Value)+b.Addend
+	if y.Section == nil || x.Section.Name != y.Section.Name {
+		if x.Bind == elf.STB_WEAK && x.Name == y.Name {
+			return "" // another unit of the module has the strong one
+		}
+		return fmt.Sprintf("it refers to %s, shipped to %s", display(x), display(y))
+	}
+	if x.Section.Flags&elf.SHF_MERGE != 0 {
+		return mergedModule(a, x.Section, y.Section, offA, offB)
+	}
+	base, ok := m.bases[x.Section]
+	if !ok {
+		m.bases[x.Section] = uint64(offB - offA)
+		return ""
+	}
+	if int64(base)+offA != offB {
+		return fmt.Sprintf("it refers to %s%+d, shipped to %s%+d", display(x), a.Addend, display(y), b.Addend)
+	}
+	return ""
+}
+
+func display(y *elfobj.Symbol) string {
+	if y.Name == "" && y.Section != nil {
+		return y.Section.Name
+	}
+	return y.Name
+}
+
+func mergedModule(r elfobj.Reloc, a, b *elfobj.Section, offA, offB int64) string {
+	if elfobj.PCRelative(r.Type) {
+		offA, offB = offA+4, offB+4
+	}
+	if a.Strings() {
+		sa, okA := a.CString(uint64(offA))
+		sb, okB := b.CString(uint64(offB))
+		if !okA || !okB || sa != sb {
+			return fmt.Sprintf("the string %q, shipped %q", sa, sb)
+		}
+		return ""
+	}
+	n := int64(a.Entsize)
+	if offA < 0 || offB < 0 || offA+n > int64(len(a.Data)) || offB+n > int64(len(b.Data)) || string(a.Data[offA:offA+n]) != string(b.Data[offB:offB+n]) {
+		return "a constant differs in " + a.Name
+	}
+	return ""
+}

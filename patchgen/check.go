@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen
+
+import (
+	"strings"
+
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// check refuses what a livepatch of this plan would get wrong.
+func (p *plan) check(c *comparer, sp []special) error {
+	if err := p.checkRegistries(c); err != nil {
+		return err
+	}
+	if err := p.checkData(); err != nil {
+		return err
+	}
+	return p.checkSites(sp)
+}
+
+// checkSites: the kernel redirects at the ftrace site, so there must be one.
+func (p *plan) checkSites(sp []special) error {
+	sites, err := ftraceSites(p.old, sp)
+	if err != nil {
+		return err
+	}
+	for _, it := range p.redirected {
+		if it.twin.life == exitOnly {
+			return refuse.New(refuse.NoFtraceSite, it.name, "the function is __exit code, which is not traced")
+		}
+		if !sites[it.twin] {
+			return refuse.New(refuse.NoFtraceSite, it.name, "the shipped function does not begin with an ftrace site (it is notrace, noinstr, or its file is built without -pg)")
+		}
+	}
+	return nil
+}
+
+// checkData: data of the running kernel keeps the value and size it has.
+func (p *plan) checkData() error {
+	for _, it := range p.old.items {
+		if it.kind != data || it.twin == nil || !it.changed || it.registry || it.life != always {
+			continue
+		}
+		if private(it) || copyable(it) && copyable(it.twin) {
+			continue
+		}
+		if it.size != it.twin.size {
+			return refuse.New(refuse.StructLayout, it.name, "the variable is %d bytes in the running kernel and would be %d", it.size, it.twin.size)
+		}
+		return refuse.New(refuse.DataChanged, it.name, "the initial value of the variable differs, and the running kernel already holds the old one")
+	}
+	return nil
+}
+
+// checkRegistries: what an object announces to the kernel has to stay.
+func (p *plan) checkRegistries(c *comparer) error {
+	for _, s := range p.new.file.Sections {
+		if !hasAnyPrefix(s.Name, registries) || strings.HasPrefix(s.Name, ".rela") {
+			continue
+		}
+		old := p.old.file.Section(s.Name)
+		if old == nil && s.Size == 0 {
+			continue
+		}
+		if old == nil || old.Size != s.Size {
+			return refuse.New(refuse.SpecialSection, s.Name, "entries were added or removed, and the kernel reads this section only at boot or at module load")
+		}
+		whole := func(o *object, sec int) *item {
+			return &item{name: s.Name, sec: o.file.Sections[sec], size: s.Size, kind: anonymous, obj: o}
+		}
+		a, b := whole(p.old, p.old.indexOf(s.Name)), whole(p.new, p.new.indexOf(s.Name))
+		if !c.equal(a, b) && !initCodeOnly(s.Name) {
+			return refuse.New(refuse.SpecialSection, s.Name, "entries differ, and the kernel reads this section only at boot or at module load")
+		}
+	}
+	return nil
+}
+
+// initCodeOnly names sections that list __init functions: a change there has
+// already run.
+func initCodeOnly(name string) bool {
+	return hasAnyPrefix(name, []string{".initcall", ".con_initcall", ".init.setup"})
+}
+
+func (o *object) indexOf(section string) int {
+	for i, s := range o.file.Sections {
+		if s.Name == section {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen
+
+import (
+	"sort"
+
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// plan is what the update will hold of one translation unit.
+type plan struct {
+	old, new *object
+	// redirected are the functions, of the new version, that take the place
+	// of their twins.
+	redirected []*item
+	// carried is everything the update holds, redirected functions included.
+	carried []*item
+	// alreadyRan names changed code that has run and is gone.
+	alreadyRan []string
+}
+
+// include decides what has to come along: changed functions, new functions
+// that others of the patch may call, and whatever those need that the running
+// kernel does not have.
+func include(old, new *object) (*plan, error) {
+	p := &plan{old: old, new: new}
+	var roots []*item
+	for _, it := range new.items {
+		if it.kind != function || it.registry || it.parent != nil {
+			continue
+		}
+		switch {
+		case it.twin != nil && !it.changed:
+		case it.life == initOnly || it.twin != nil && it.twin.life == initOnly:
+			if it.twin != nil {
+				p.alreadyRan = append(p.alreadyRan, it.name)
+			}
+		case it.twin != nil:
+			p.redirected = append(p.redirected, it)
+			roots = append(roots, it)
+		case it.global():
+			roots = append(roots, it)
+		}
+	}
+	for _, it := range new.items {
+		if it.kind == data && it.twin == nil && it.global() && !it.registry && it.life == always && len(roots) > 0 {
+			roots = append(roots, it)
+		}
+	}
+	sort.Strings(p.alreadyRan)
+	for _, it := range roots {
+		if err := p.visit(it); err != nil {
+			return nil, err
+		}
+	}
+	inFileOrder(new, p.carried)
+	inFileOrder(new, p.redirected)
+	return p, nil
+}
+
+// visit takes it along and everything that has to follow.
+func (p *plan) visit(it *item) error {
+	if it.included {
+		return nil
+	}
+	if err := p.mayCarry(it); err != nil {
+		return err
+	}
+	it.included = true
+	p.carried = append(p.carried, it)
+	for _, part := range it.parts {
+		if err := p.visit(part); err != nil {
+			return err
+		}
+	}
+	for _, r := range it.relocs() {
+		t, err := p.new.resolve(it, r)
+		if err != nil {
+			return err
+		}
+		if t.item != nil && p.follows(t.item, it) {
+			if err := p.visit(t.item); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// follows reports whether t, to which from refers, is carried along instead
+// of being taken from the running kernel. A function that exists there is
+// always reached at its shipped entry, whether it is replaced or not: so no
+// pointer into the update stays behind, and a later update of it is honoured.
+func (p *plan) follows(t, from *item) bool {
+	switch {
+	case private(t):
+		return true
+	case t.kind == function:
+		return t.twin == nil || t.parent != nil && t.parent == from
+	default:
+		return t.twin == nil || t.changed && copyable(t) && copyable(t.twin)
+	}
+}
+
+// mayCarry refuses what cannot live in an update.
+func (p *plan) mayCarry(it *item) error {
+	if it.registry {
+		return refuse.New(refuse.SpecialSection, it.name, "new entry in section %s, which the kernel reads only at boot or at module load", it.sec.Name)
+	}
+	if it.life != always && it.kind != anonymous {
+		return refuse.New(refuse.OnlyInit, it.name, "changed code needs it, but it lies in %s and is freed after initialisation", it.sec.Name)
+	}
+	if hasAnyPrefix(it.sec.Name, []string{".data..percpu", ".bss..percpu"}) {
+		return refuse.New(refuse.SpecialSection, it.name, "new per-CPU data cannot be added by a livepatch; use an array or alloc_percpu()")
+	}
+	if it.kind == function {
+		return p.new.movable(it)
+	}
+	if it.kind == data && it.twin == nil && !private(it) {
+		// A namesake in the old version that found no twin may be this one.
+		for _, o := range p.old.items {
+			if o.kind == data && o.twin == nil && !private(o) && baseName(o) == baseName(it) {
+				return refuse.New(refuse.AmbiguousSymbol, it.name, "several static variables of this name exist and it cannot be told which one of the running kernel is meant")
+			}
+		}
+	}
+	return nil
+}
+
+// inFileOrder sorts items by their place in the object, which makes the
+// result the same every time.
+func inFileOrder(o *object, list []*item) {
+	pos := map[any]int{}
+	for i, s := range o.file.Sections {
+		pos[s] = i
+	}
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i], list[j]
+		if a.sec != b.sec {
+			return pos[a.sec] < pos[b.sec]
+		}
+		return a.off < b.off
+	})
+}

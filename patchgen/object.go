@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen
+
+import (
+	"debug/elf"
+	"sort"
+	"strings"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
+)
+
+// kind is what an item is.
+type kind int
+
+const (
+	function kind = iota
+	data
+	// anonymous is a section, or a stretch of one, that no symbol names:
+	// strings and constants. It has no identity and is always copied.
+	anonymous
+)
+
+// life is when an item exists in a running kernel.
+type life int
+
+const (
+	always life = iota
+	initOnly
+	exitOnly
+)
+
+// item is a stretch of a section that is carried or left as a whole: a
+// function, a variable, a string section.
+type item struct {
+	name      string
+	sym       *elfobj.Symbol // nil if anonymous
+	sec       *elfobj.Section
+	off, size uint64
+	kind      kind
+	life      life
+	obj       *object
+
+	// twin is the same thing in the other version.
+	twin *item
+	// parent is the function that a .cold part was split off.
+	parent *item
+	parts  []*item
+
+	// registry is set for what lies in a registry section.
+	registry bool
+
+	changed  bool
+	included bool
+
+	insns []insn // decoded code of a function
+}
+
+// object is one version of a translation unit, seen as items.
+type object struct {
+	file  *elfobj.File
+	items []*item
+	bySec map[*elfobj.Section][]*item // by offset
+	bySym map[*elfobj.Symbol]*item
+}
+
+func (it *item) end() uint64 { return it.off + it.size }
+
+// code is the item's bytes; nil for what starts as zeros.
+func (it *item) code() []byte {
+	if it.sec.Type == elf.SHT_NOBITS {
+		return nil
+	}
+	return it.sec.Data[it.off:it.end()]
+}
+
+func (it *item) relocs() []elfobj.Reloc { return it.sec.RelocsIn(it.off, it.end()) }
+
+func (it *item) global() bool { return it.sym != nil && it.sym.Bind != elf.STB_LOCAL }
+
+// insnAt decodes the instruction that holds section offset off.
+func (it *item) insnAt(off uint64) (insn, bool) {
+	if it.kind != function {
+		return insn{}, false
+	}
+	if it.insns == nil {
+		it.insns = decode(it.code())
+	}
+	return insnAt(it.insns, off-it.off)
+}
+
+// role says what a section is to patchgen.
+type role int
+
+const (
+	roleItems    role = iota // code and data that functions refer to
+	roleSpecial              // entries that belong to places in the code
+	roleRegistry             // entries that the kernel reads at load or boot
+	roleIgnored              // not part of the running image
+)
+
+// registries are sections in which an object announces something to the
+// kernel. A livepatch registers nothing, so what is new there is refused.
+var registries = []string{
+	"___ksymtab", "__ksymtab_strings", "__tracepoints", "__bpf_raw_tp_map", "_ftrace_events",
+	"_ftrace_eval_map", "__syscalls_metadata", ".initcall", "__param", "__modver", "_error_injection_whitelist",
+	"_kprobe_blacklist", ".static_call_tramp_key", ".pci_fixup", ".con_initcall", "_bpf_raw_tp", ".kunit_test_suites",
+	"__trace_printk_fmt", ".init.setup", ".x86_cpu_dev.init", "__srcu_struct_ptrs",
+}
+
+// ignored are sections that never reach the running image, or that only
+// describe what stands elsewhere.
+var ignored = []string{
+	".discard", ".comment", ".note", ".modinfo", ".debug", ".gnu", ".llvm", ".printk_index",
+	".export_symbol", "__versions", ".BTF", ".eh_frame", ".init_array", ".static_call.text.key",
+}
+
+func hasAnyPrefix(s string, prefixes []string) bool {
+	for _, p := range prefixes {
+		if strings.HasPrefix(s, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func roleOf(s *elfobj.Section, sp []special) role {
+	if hasAnyPrefix(s.Name, registries) {
+		return roleRegistry
+	}
+	if !s.Alloc() || hasAnyPrefix(s.Name, ignored) {
+		return roleIgnored
+	}
+	for _, x := range sp {
+		if s.Name == x.name || s.Name == x.parallel {
+			return roleSpecial
+		}
+	}
+	if s.Name == altReplacement {
+		return roleSpecial
+	}
+	return roleItems
+}
+
+func lifeOf(section string) life {
+	switch {
+	case strings.HasPrefix(section, ".init.") || strings.HasPrefix(section, ".head.text") || section == ".meminit.text":
+		return initOnly
+	case strings.HasPrefix(section, ".exit."):
+		return exitOnly
+	}
+	return always
+}
+
+// view divides a version of the unit into items.
+func view(f *elfobj.File, sp []special) *object {
+	o := &object{file: f, bySec: map[*elfobj.Section][]*item{}, bySym: map[*elfobj.Symbol]*item{}}
+	roles := map[*elfobj.Section]role{}
+	for _, s := range f.Sections {
+		roles[s] = roleOf(s, sp)
+	}
+	o.named(roles)
+	o.unnamed(roles)
+	for s := range o.bySec {
+		list := o.bySec[s]
+		sort.SliceStable(list, func(i, j int) bool { return list[i].off < list[j].off })
+	}
+	o.crossings()
+	o.cold()
+	return o
+}
+
+// named makes an item of every function and variable. Aliases share one.
+func (o *object) named(roles map[*elfobj.Section]role) {
+	type place struct {
+		sec *elfobj.Section
+		off uint64
+	}
+	at := map[place]*item{}
+	syms := append([]*elfobj.Symbol(nil), o.file.Symbols...)
+	// A global name is the one others know; the widest symbol is the whole.
+	sort.SliceStable(syms, func(i, j int) bool {
+		a, b := syms[i], syms[j]
+		if a.Size != b.Size {
+			return a.Size > b.Size
+		}
+		return a.Bind != elf.STB_LOCAL && b.Bind == elf.STB_LOCAL
+	})
+	for _, y := range syms {
+		if y.Section == nil || y.IsSection() || y.Type == elf.STT_FILE {
+			continue
+		}
+		if r := roles[y.Section]; r != roleItems && r != roleRegistry {
+			continue
+		}
+		if y.Size == 0 && (y.Type != elf.STT_FUNC && y.Bind == elf.STB_LOCAL) {
+			continue // a label
+		}
+		if it := at[place{y.Section, y.Value}]; it != nil {
+			o.bySym[y] = it
+			continue
+		}
+		it := &item{name: y.Name, sym: y, sec: y.Section, off: y.Value, size: y.Size, kind: data, life: lifeOf(y.Section.Name), obj: o}
+		if y.Section.Exec() {
+			it.kind = function
+		}
+		it.registry = roles[y.Section] == roleRegistry
+		at[place{y.Section, y.Value}] = it
+		o.add(it)
+		o.bySym[y] = it
+	}
+}
+
+func (o *object) add(it *item) {
+	o.items = append(o.items, it)
+	o.bySec[it.sec] = append(o.bySec[it.sec], it)
+}
+
+// unnamed makes an item of every section without symbols, and of the pieces
+// of .altinstr_aux, which begin where code refers to them.
+func (o *object) unnamed(roles map[*elfobj.Section]role) {
+	for _, s := range o.file.Sections {
+		if r := roles[s]; r != roleItems && r != roleRegistry || len(o.bySec[s]) > 0 || s.Size == 0 {
+			continue
+		}
+		if s.Name == altAux {
+			o.pieces(s)
+			continue
+		}
+		o.add(&item{name: s.Name, sec: s, size: s.Size, kind: anonymous, life: lifeOf(s.Name), obj: o, registry: roles[s] == roleRegistry})
+	}
+}
+
+func (o *object) pieces(s *elfobj.Section) {
+	starts := map[uint64]bool{}
+	for _, from := range o.file.Sections {
+		if !from.Exec() || from == s {
+			continue
+		}
+		for _, r := range from.Relocs {
+			// A branch field is the last of its instruction, hence the 4.
+			if r.Sym.Section == s && elfobj.PCRelative(r.Type) {
+				starts[r.Sym.Value+uint64(r.Addend)+4] = true
+			}
+		}
+	}
+	var at []uint64
+	for off := range starts {
+		if off < s.Size {
+			at = append(at, off)
+		}
+	}
+	sort.Slice(at, func(i, j int) bool { return at[i] < at[j] })
+	for i, off := range at {
+		end := s.Size
+		if i+1 < len(at) {
+			end = at[i+1]
+		}
+		o.add(&item{name: s.Name, sec: s, off: off, size: end - off, kind: anonymous, obj: o})
+	}
+}
+
+// cold joins split-off parts to their functions. gcc names them FUNC.cold,
+// or FUNC.cold.N where N numbers clones.
+func (o *object) cold() {
+	byName := map[string][]*item{}
+	for _, it := range o.items {
+		if it.kind == function {
+			byName[it.name] = append(byName[it.name], it)
+		}
+	}
+	for _, it := range o.items {
+		i := strings.LastIndex(it.name, ".cold")
+		if it.kind != function || i < 0 {
+			continue
+		}
+		parents := byName[it.name[:i]]
+		if len(parents) != 1 {
+			parents = o.callersOf(it, parents)
+		}
+		if len(parents) == 1 {
+			it.parent = parents[0]
+			parents[0].parts = append(parents[0].parts, it)
+		}
+	}
+}
+
+// callersOf narrows candidates to the functions that jump to part.
+func (o *object) callersOf(part *item, candidates []*item) (out []*item) {
+	for _, c := range candidates {
+		for _, r := range c.relocs() {
+			if t, err := o.resolve(c, r); err == nil && t.item == part {
+				out = append(out, c)
+				break
+			}
+		}
+	}
+	return out
+}
+
+// in finds the item at an offset of a section.
+func (o *object) in(s *elfobj.Section, off uint64) *item {
+	for _, it := range o.bySec[s] {
+		if off >= it.off && (off < it.end() || off == it.off) {
+			return it
+		}
+	}
+	return nil
+}

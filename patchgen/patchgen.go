@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package patchgen makes a livepatch object out of two versions of one
+// translation unit. It is a pure function of its input: it calls no compiler
+// and knows no running kernel but what it is told.
+//
+// The objects have to be compiled with -ffunction-sections, -fdata-sections
+// and -fno-optimize-sibling-calls and to have been through objtool.
+package patchgen
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// VMLinux is the name of the kernel image among the units.
+const VMLinux = "vmlinux"
+
+// Symbols tells where the running kernel has what code refers to.
+type Symbols interface {
+	// Exported says which unit exports a symbol and in what namespace.
+	Exported(name string) (owner, namespace string, ok bool)
+	// Locate finds a symbol of the unit under work, or a global one of the
+	// kernel. local asks for a static one of this translation unit. A symbol
+	// that cannot be told from its namesakes is refused.
+	Locate(name string, local bool) (Ref, error)
+}
+
+// Ref is a symbol of the running kernel.
+type Ref struct {
+	Object string // "vmlinux" or a module
+	Symbol string
+	// Sympos counts among symbols of one name from 1; 0 if there is only one.
+	Sympos   int
+	Exported bool
+}
+
+// Input is what Generate works on.
+type Input struct {
+	// Unit is "vmlinux" or the module that the translation unit is part of.
+	Unit string
+	// Old and New are the two versions, compiled alike.
+	Old, New *elfobj.File
+	// Sizes of the kernel's structures.
+	Sizes Sizes
+	// Lines maps line numbers of the old source to the new one; nil if unknown.
+	Lines *LineMap
+	// Kernel says where symbols are.
+	Kernel Symbols
+	// Provided lists new global symbols that other units of the patch define.
+	Provided map[string]bool
+	// AliasPrefix begins the global names given to redirected functions; it
+	// has to differ between the units of one update.
+	AliasPrefix string
+}
+
+// Function is a function of the update.
+type Function struct {
+	// Name is the shipped function's, or the new one's.
+	Name string
+	// NewName is what the new version is called.
+	NewName string
+	// Alias is the global symbol of the new code; empty if New.
+	Alias            string
+	OldSize, NewSize uint64 // bytes
+	// New is set for a function that the old version does not have.
+	New    bool
+	Global bool
+}
+
+// Result is a livepatch object and what is to be known of it.
+type Result struct {
+	Object *elfobj.File
+	// Functions lists redirected functions first, then new ones.
+	Functions []Function
+	// AlreadyRan lists changed functions whose code has run and is freed.
+	AlreadyRan []string
+	// Refs counts the relocations against each symbol of the running kernel.
+	Refs map[Ref]int
+	// Namespaces are the symbol namespaces the update has to import.
+	Namespaces []string
+	// Escapes says where addresses of new code or data leave the update.
+	Escapes []string
+	// Review lists points that a person should look at.
+	Review []string
+}
+
+// Empty reports that nothing differs that could be carried.
+func (r *Result) Empty() bool { return r.Object == nil }
+
+// Generate compares two versions of a unit and makes the object that takes
+// the running kernel from the one to the other. A result without an object
+// means that no machine code differs. What cannot be done correctly is a
+// *refuse.Error.
+func Generate(in Input) (*Result, error) {
+	sp := specials(in.Sizes)
+	old, new := view(in.Old, sp), view(in.New, sp)
+	correlate(old, new)
+	c := &comparer{old: old, new: new, lines: in.Lines, same: map[[2]*item]bool{}}
+	c.compare()
+	p, err := include(old, new)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.check(c, sp); err != nil {
+		return nil, err
+	}
+	if len(p.carried) == 0 {
+		return &Result{AlreadyRan: p.alreadyRan}, nil
+	}
+	res, err := emit(&in, p, sp)
+	if err != nil {
+		return nil, err
+	}
+	res.Review = p.review()
+	return res, nil
+}
+
+// NewGlobals lists the global functions and variables that only the new
+// version defines: other units of the same patch may refer to them.
+func NewGlobals(old, new *elfobj.File) []string {
+	had := map[string]bool{}
+	for _, y := range old.Symbols {
+		if y.Section != nil && y.Bind != 0 {
+			had[y.Name] = true
+		}
+	}
+	var out []string
+	for _, y := range new.Symbols {
+		if y.Section != nil && y.Bind != 0 && !had[y.Name] {
+			out = append(out, y.Name)
+		}
+	}
+	return out
+}
+
+// klpPrefix begins the names of symbols that the livepatch core is to
+// resolve, until the linked module is converted. The kernel's own form,
+// .klp.sym.OBJECT.NAME,POS, does not say on whose behalf a symbol is needed,
+// and relocations are grouped by that.
+const klpPrefix = ".lupatch.klp."
+
+// KlpSymbol names a reference made on behalf of the patched object owner.
+func KlpSymbol(owner string, r Ref) string {
+	return fmt.Sprintf("%s%s.%s.%s,%d", klpPrefix, owner, r.Object, r.Symbol, r.Sympos)
+}
+
+// ParseKlp takes apart what KlpSymbol made.
+func ParseKlp(name string) (r Ref, ok bool) {
+	_, r, ok = ParseKlpOwner(name)
+	return r, ok
+}
+
+// ParseKlpOwner is ParseKlp with the object on whose behalf the symbol is needed.
+func ParseKlpOwner(name string) (owner string, r Ref, ok bool) {
+	rest, ok := strings.CutPrefix(name, klpPrefix)
+	if !ok {
+		return "", Ref{}, false
+	}
+	parts := strings.SplitN(rest, ".", 3)
+	if len(parts) != 3 {
+		return "", Ref{}, false
+	}
+	i := strings.LastIndexByte(parts[2], ',')
+	if i < 0 {
+		return "", Ref{}, false
+	}
+	pos, err := strconv.Atoi(parts[2][i+1:])
+	if err != nil {
+		return "", Ref{}, false
+	}
+	return parts[0], Ref{Object: parts[1], Symbol: parts[2][:i], Sympos: pos}, true
+}
+
+// refuseAt puts the place into a refusal that has none.
+func refuseAt(err error, at *item) error {
+	if e, ok := refuse.As(err); ok && e.Where == "" {
+		e.Where = nameOf(at)
+	}
+	return err
+}
