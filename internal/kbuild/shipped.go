@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kbuild
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/mikelolasagasti/xz"
+
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// Shipped gives the path of the binary that a unit is in on the hosts that run
+// this kernel: a vmlinuz (or vmlinux) for "vmlinux", else the module's .ko,
+// unpacked. Refusal: SourceUnavailable.
+func (t *Tree) Shipped(ctx context.Context, unit string) (string, error) {
+	switch t.Kind {
+	case KindTree:
+		return t.shippedInTree(unit)
+	case KindModule:
+		return t.builtModule(t.Src, unit)
+	}
+	debs, err := t.debs()
+	if err != nil {
+		return "", err
+	}
+	k, err := debs.KernelImageVersion(ctx, t.Release, t.Version)
+	if err != nil {
+		return "", err
+	}
+	if unit == Vmlinux {
+		return k.Vmlinuz(), nil
+	}
+	return t.builtModule(filepath.Join(k.Modules(), "kernel"), unit)
+}
+
+// shippedInTree takes what the user has built, else what is installed.
+func (t *Tree) shippedInTree(unit string) (string, error) {
+	if unit != Vmlinux {
+		ko, err := t.builtModule(t.UserObj, unit)
+		if err == nil {
+			return ko, nil
+		}
+		if ko, ierr := t.builtModule(filepath.Join("/lib/modules", t.Release), unit); ierr == nil {
+			return ko, nil
+		}
+		return "", err
+	}
+	for _, p := range []string{filepath.Join(t.UserObj, "vmlinux"), filepath.Join("/boot", "vmlinuz-"+t.Release), filepath.Join("/lib/modules", t.Release, "vmlinuz")} {
+		if exists(p) {
+			return p, nil
+		}
+	}
+	return "", refuse.New(refuse.SourceUnavailable, t.Release, "there is neither a built vmlinux in %s nor an installed image", t.UserObj)
+}
+
+// moduleSuffixes are the names under which modules are installed.
+var moduleSuffixes = map[string]func(io.Reader) (io.Reader, error){
+	".ko":     func(r io.Reader) (io.Reader, error) { return r, nil },
+	".ko.xz":  func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, 0) },
+	".ko.zst": func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
+	".ko.gz":  func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+}
+
+// builtModule looks for a module by its name below dir; file names may have
+// dashes where the name has underscores.
+func (t *Tree) builtModule(dir, unit string) (string, error) {
+	found, suffix := "", ""
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // a folder that cannot be read holds nothing for us
+		}
+		base, rest, ok := strings.Cut(d.Name(), ".ko")
+		if !ok || moduleName(base) != unit || moduleSuffixes[".ko"+rest] == nil {
+			return nil
+		}
+		found, suffix = p, ".ko"+rest
+		return fs.SkipAll
+	})
+	if err != nil {
+		return "", err
+	}
+	if found == "" {
+		return "", refuse.New(refuse.SourceUnavailable, unit, "there is no such module below %s", dir)
+	}
+	if suffix == ".ko" {
+		return found, nil
+	}
+	return t.unpackModule(found, suffix)
+}
+
+func (t *Tree) unpackModule(file, suffix string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("reading module: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	out := filepath.Join(t.cache, "modules", hex.EncodeToString(sum[:])[:16], strings.TrimSuffix(filepath.Base(file), suffix)+".ko")
+	if exists(out) {
+		return out, nil
+	}
+	r, err := moduleSuffixes[suffix](bytes.NewReader(b))
+	if err != nil {
+		return "", fmt.Errorf("unpacking %s: %w", file, err)
+	}
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		return "", fmt.Errorf("unpacking %s: %w", file, err)
+	}
+	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
+		return "", err
+	}
+	return out, renameio.WriteFile(out, raw, 0o644)
+}
