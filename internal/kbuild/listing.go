@@ -46,7 +46,7 @@ var (
 	// 'COMMAND'. The command is what kbuild keeps in the .cmd file.
 	fixdepLine = regexp.MustCompile(`scripts/basic/fixdep (\S+) (\S+) '`)
 	// modLine lists the objects of a module (cmd_mod in scripts/Makefile.build).
-	modLine   = regexp.MustCompile(`printf '%s\\n' ([^|]*)\| *\S*awk .*print\("([^"]*)"\$+0\).* > (\S+)\.mod$`)
+	modLine   = regexp.MustCompile(`; printf '%s\\n' ([^|']*)\| *\S*awk '[^']*print\("([^"]*)"\$+0\)[^']*' > (\S+)\.mod;`)
 	blockedBy = regexp.MustCompile(`No rule to make target '([^']+)', needed by '([^']+)'`)
 )
 
