@@ -135,9 +135,13 @@ func (e *emitter) convert(from *item, r elfobj.Reloc) (elfobj.Reloc, error) {
 }
 
 // stays reports whether a reference to a carried item goes to the copy in the
-// update: always, except for functions that also exist in the kernel.
+// update: always, except for functions that also exist in the kernel. A part
+// and its function, and code that was moved out of line, belong together.
 func (e *emitter) stays(t, from *item) bool {
-	return t == from || e.plan.follows(t, from) || t.parent != nil && t.parent == from.parent
+	if t == from || e.plan.follows(t, from) || t == from.parent || t.parent != nil && t.parent == from.parent {
+		return true
+	}
+	return from.kind == anonymous && from.sec.Exec()
 }
 
 func nameOf(it *item) string {

@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen
+
+import (
+	"bytes"
+	"debug/dwarf"
+	"debug/elf"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// CheckLayouts refuses a change of a structure that memory outside of the
+// changed functions may hold: instances that exist keep the old layout. Both
+// arguments are objects with DWARF, byte for byte. A structure that is only
+// ever a variable on the stack may change.
+func CheckLayouts(old, new []byte) error {
+	a, err := layouts(old)
+	if err != nil {
+		return fmt.Errorf("reading types of the old version: %w", err)
+	}
+	b, err := layouts(new)
+	if err != nil {
+		return fmt.Errorf("reading types of the new version: %w", err)
+	}
+	for _, name := range slices.Sorted(keys(a.structs)) {
+		y, ok := b.structs[name]
+		if !ok {
+			continue
+		}
+		if what := difference(a.structs[name], y); what != "" {
+			if users := append(a.users[name], b.users[name]...); len(users) > 0 {
+				slices.Sort(users)
+				users = slices.Compact(users)
+				return refuse.New(refuse.StructLayout, name, "%s; instances exist outside the changed functions: %s", what, strings.Join(users[:min(len(users), 4)], ", "))
+			}
+		}
+	}
+	return nil
+}
+
+func keys[V any](m map[string]V) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range m {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}
+
+// types are the named structures and unions of a unit.
+type types struct {
+	structs map[string]*dwarf.StructType
+	// users says who holds instances or pointers to them.
+	users map[string][]string
+}
+
+func layouts(obj []byte) (*types, error) {
+	f, err := elf.NewFile(bytes.NewReader(obj))
+	if err != nil {
+		return nil, err
+	}
+	d, err := f.DWARF()
+	if err != nil {
+		return nil, err
+	}
+	t := &types{structs: map[string]*dwarf.StructType{}, users: map[string][]string{}}
+	names, err := t.read(d)
+	if err != nil {
+		return nil, err
+	}
+	return t, t.findUsers(d, names)
+}
+
+// read collects the layouts; names maps every type's offset to the structure
+// it is or contains by value.
+func (t *types) read(d *dwarf.Data) (map[dwarf.Offset]string, error) {
+	names := map[dwarf.Offset]string{}
+	r := d.Reader()
+	for {
+		e, err := r.Next()
+		if err != nil || e == nil {
+			return names, err
+		}
+		if e.Tag != dwarf.TagStructType && e.Tag != dwarf.TagUnionType {
+			continue
+		}
+		name, _ := e.Val(dwarf.AttrName).(string)
+		if name == "" {
+			continue
+		}
+		names[e.Offset] = name
+		if decl, _ := e.Val(dwarf.AttrDeclaration).(bool); decl || t.structs[name] != nil {
+			continue
+		}
+		typ, err := d.Type(e.Offset)
+		if err != nil {
+			return nil, fmt.Errorf("type %s: %w", name, err)
+		}
+		if s, ok := typ.(*dwarf.StructType); ok {
+			t.structs[name] = s
+		}
+	}
+}
+
+// findUsers notes pointers to structures, members and global variables. What
+// is left are variables in functions.
+func (t *types) findUsers(d *dwarf.Data, names map[dwarf.Offset]string) error {
+	var stack []*dwarf.Entry
+	r := d.Reader()
+	for {
+		e, err := r.Next()
+		if err != nil || e == nil {
+			return err
+		}
+		if e.Tag == 0 {
+			if len(stack) > 0 {
+				stack = stack[:len(stack)-1]
+			}
+			continue
+		}
+		if off, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok {
+			if s := names[off]; s != "" {
+				if who := t.user(e, stack); who != "" {
+					t.users[s] = append(t.users[s], who)
+				}
+			}
+		}
+		if e.Children {
+			stack = append(stack, e)
+		}
+	}
+}
+
+func (t *types) user(e *dwarf.Entry, stack []*dwarf.Entry) string {
+	name, _ := e.Val(dwarf.AttrName).(string)
+	inside := ""
+	for i := len(stack) - 1; i >= 0 && inside == ""; i-- {
+		inside, _ = stack[i].Val(dwarf.AttrName).(string)
+	}
+	switch e.Tag {
+	case dwarf.TagPointerType:
+		return "pointers to it"
+	case dwarf.TagMember:
+		return "member " + name + " of " + inside
+	case dwarf.TagArrayType, dwarf.TagTypedef, dwarf.TagConstType, dwarf.TagVolatileType:
+		return "types made of it"
+	case dwarf.TagFormalParameter:
+		return "parameter " + name + " of " + inside
+	case dwarf.TagVariable:
+		for _, s := range stack {
+			if s.Tag == dwarf.TagSubprogram {
+				return ""
+			}
+		}
+		return "variable " + name
+	}
+	return ""
+}
+
+// difference says in words how two layouts differ, or "" if they agree. A
+// member that only got another name is no difference.
+func difference(a, b *dwarf.StructType) string {
+	if a.ByteSize != b.ByteSize {
+		return fmt.Sprintf("%s %s is %d bytes in the running kernel and would be %d", a.Kind, a.StructName, a.ByteSize, b.ByteSize)
+	}
+	old := map[string]field{}
+	before := fields(a, 0)
+	for _, f := range before {
+		old[f.name] = f
+	}
+	for _, f := range fields(b, 0) {
+		g, ok := old[f.name]
+		if !ok && !slices.ContainsFunc(before, f.sameSpot) {
+			return fmt.Sprintf("field %s of %s %s is new, at offset %d", f.name, a.Kind, a.StructName, f.offset)
+		}
+		if ok && (g.offset != f.offset || g.bit != f.bit) {
+			return fmt.Sprintf("field %s of %s %s moves from offset %d to %d", f.name, a.Kind, a.StructName, g.offset, f.offset)
+		}
+		if ok && (g.size != f.size || g.bits != f.bits) {
+			return fmt.Sprintf("field %s of %s %s changes its size from %d to %d bytes", f.name, a.Kind, a.StructName, g.size, f.size)
+		}
+	}
+	return ""
+}
+
+// field is one named member, those of unnamed members among them. Offset and
+// size are bytes, bit and bits describe a bit field.
+type field struct {
+	name        string
+	offset, bit int64
+	size, bits  int64
+}
+
+func (f field) sameSpot(g field) bool {
+	return f.offset == g.offset && f.bit == g.bit && f.size == g.size && f.bits == g.bits
+}
+
+func fields(s *dwarf.StructType, base int64) (out []field) {
+	for _, f := range s.Field {
+		if inner, ok := f.Type.(*dwarf.StructType); ok && f.Name == "" {
+			out = append(out, fields(inner, base+f.ByteOffset)...)
+			continue
+		}
+		out = append(out, field{name: f.Name, offset: base + f.ByteOffset, bit: f.DataBitOffset, size: f.Type.Size(), bits: f.BitSize})
+	}
+	return out
+}
