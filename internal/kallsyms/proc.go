@@ -37,7 +37,7 @@ func ReadProc(r io.Reader) (*Table, error) {
 		line    int
 	)
 	sc := bufio.NewScanner(r)
-	sc.Buffer(make([]byte, 0, 64<<10), maxProcLine)
+	sc.Buffer(make([]byte, maxProcLine), maxProcLine)
 	for sc.Scan() {
 		line++
 		s, err := procLine(sc.Bytes(), modules)
