@@ -18,6 +18,7 @@ const (
 	TypeBlock   = 0o060000
 	TypeRegular = 0o100000
 	TypeSymlink = 0o120000
+	typeMask    = 0o170000
 	permMask    = 0o7777
 )
 
@@ -102,7 +103,7 @@ func (w *Writer) entry(name string, mode uint32, data []byte, major, minor uint3
 	w.seen[name] = true
 	w.ino++
 	links := uint32(1)
-	if mode&TypeDir == TypeDir && mode&TypeRegular == 0 {
+	if mode&typeMask == TypeDir {
 		links = 2
 	}
 	w.header(name, w.ino, mode, links, uint32(len(data)), major, minor)
