@@ -40,6 +40,7 @@ const (
 	NoLivepatch        ID = "no-livepatch"
 	TransitionReversed ID = "transition-reversed"
 	UnloadUnsafe       ID = "unload-unsafe"
+	KernelBusy         ID = "kernel-busy"
 )
 
 // Entry documents one refusal.
@@ -85,6 +86,7 @@ var Table = []Entry{
 	{NoLivepatch, "this kernel has no livepatch support", "boot a kernel with CONFIG_LIVEPATCH=y"},
 	{TransitionReversed, "tasks kept using code that is being replaced until the deadline, so the update was taken back", "see the tasks named, or give a longer --timeout"},
 	{UnloadUnsafe, "code or data of the update may still be reached, so its module stays in memory", "nothing: it is disabled and harmless; it goes with the next boot"},
+	{KernelBusy, "a transition of another livepatch is still running; the kernel does one at a time", "wait until `lupatch status` shows it done, or see there which tasks hold it up"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.
