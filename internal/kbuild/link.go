@@ -24,7 +24,7 @@ func (t *Tree) LinkModule(ctx context.Context, dir, name string) (string, error)
 	if err := os.Remove(ko); err != nil && !os.IsNotExist(err) {
 		return "", err
 	}
-	cmd := t.makeCommand(ctx, t.KernelSrc, t.Obj, "KBUILD_MODPOST_WARN=1", "M="+dir, "modules")
+	cmd := t.moduleCommand(ctx, t.Obj, dir, "KBUILD_MODPOST_WARN=1")
 	_, log, err := runMake(cmd)
 	if ctx.Err() != nil {
 		return "", ctx.Err()

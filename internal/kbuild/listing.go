@@ -53,6 +53,9 @@ var (
 // list asks the makefiles about a folder. Answers are kept in memory and on
 // disk: they only depend on the tree and its configuration.
 func (t *Tree) list(ctx context.Context, dir string) (*listing, error) {
+	if t.Kind == KindModule {
+		dir = "." // its makefile is asked as a whole
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if l, ok := t.listings[dir]; ok {
@@ -84,7 +87,7 @@ func (t *Tree) askMake(ctx context.Context, dir, obj string) (*listing, error) {
 	defer tidy()
 	var cmd *exec.Cmd
 	if t.Kind == KindModule {
-		cmd = t.makeCommand(ctx, t.KernelSrc, obj, "-n", "-k", "M="+src, "modules")
+		cmd = t.moduleCommand(ctx, obj, src, "-n", "-k")
 	} else {
 		cmd = t.makeCommand(ctx, src, obj, "-n", "-k", dir+"/")
 	}

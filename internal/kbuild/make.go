@@ -24,6 +24,14 @@ func (t *Tree) makeCommand(ctx context.Context, src, obj string, args ...string)
 	return cmd
 }
 
+// moduleCommand is makeCommand for the folder of an out-of-tree module. The part
+// of the top makefile that reads M= is among those skipped.
+func (t *Tree) moduleCommand(ctx context.Context, obj, dir string, args ...string) *exec.Cmd {
+	cmd := t.makeCommand(ctx, t.KernelSrc, obj, append(args, "modules")...)
+	cmd.Env = append(cmd.Env, "KBUILD_EXTMOD="+dir)
+	return cmd
+}
+
 func (t *Tree) makeVars() []string {
 	return []string{"ARCH=x86", "CC=" + t.CC, "KERNELRELEASE=" + t.Release}
 }

@@ -4,6 +4,7 @@ package kbuild
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/renameio/v2"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lupatch/lupatch/internal/deb"
@@ -34,6 +36,18 @@ func (t *Tree) openPackages(ctx context.Context) error {
 	if ser == "" {
 		return refuse.New(refuse.SourceUnavailable, t.Release, "this is not a kernel release such as 6.1.0-47-amd64")
 	}
+	if r, ok := t.readRecord(); ok {
+		t.Version, t.Src, t.Obj, t.Notes = r.Version, r.Src, r.Obj, r.Notes
+	} else if err := t.preparePackages(ctx, ser); err != nil {
+		return err
+	}
+	t.KernelSrc, t.key = t.Src, filepath.Base(t.Obj)
+	var err error
+	t.Config, err = ReadConfig(filepath.Join(t.Obj, ".config"))
+	return err
+}
+
+func (t *Tree) preparePackages(ctx context.Context, ser string) error {
 	debs, err := t.debs()
 	if err != nil {
 		return err
@@ -43,8 +57,6 @@ func (t *Tree) openPackages(ctx context.Context) error {
 		return err
 	}
 	t.Src = filepath.Join(t.cache, "source", safe("linux-source-"+ser+"_"+t.Version))
-	t.KernelSrc = t.Src
-
 	// The source takes longest; headers and tools come meanwhile.
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.unpackSource(gctx, debs, "linux-source-"+ser) })
@@ -52,9 +64,40 @@ func (t *Tree) openPackages(ctx context.Context) error {
 	if err := g.Wait(); err != nil {
 		return err
 	}
-	t.key = filepath.Base(t.Obj)
-	t.Config, err = ReadConfig(filepath.Join(t.Obj, ".config"))
-	return err
+	t.writeRecord()
+	return nil
+}
+
+// record says what a release was prepared from, so that a prepared release needs
+// neither apt (which takes a second) nor a network.
+type record struct {
+	Version, Src, Obj string
+	Notes             []string
+}
+
+func (t *Tree) recordFile() string {
+	return filepath.Join(t.cache, "prepared", safe(t.Release)+".json")
+}
+
+func (t *Tree) readRecord() (r record, ok bool) {
+	b, err := os.ReadFile(t.recordFile())
+	if err != nil || json.Unmarshal(b, &r) != nil || !isDir(r.Src) || !isDir(r.Obj) {
+		return r, false
+	}
+	for _, want := range []string{t.opt.SourceVersion, runningVersion(t.Release)} {
+		if want != "" {
+			return r, want == r.Version
+		}
+	}
+	return r, true
+}
+
+// writeRecord only saves time later: a failure is not worth an error.
+func (t *Tree) writeRecord() {
+	b, err := json.Marshal(record{Version: t.Version, Src: t.Src, Obj: t.Obj, Notes: t.Notes})
+	if err == nil && os.MkdirAll(filepath.Dir(t.recordFile()), 0o755) == nil {
+		_ = renameio.WriteFile(t.recordFile(), b, 0o644)
+	}
 }
 
 func (t *Tree) debs() (*deb.Cache, error) {
@@ -184,20 +227,18 @@ func assemble(headers, tools, obj string) error {
 }
 
 // settle makes the results of the configuration newer than the configuration:
-// otherwise make would configure anew.
+// otherwise make would configure anew. For the same reason auto.conf.cmd, which
+// lists all Kconfig files with the paths they once had, is emptied.
 func settle(obj string) error {
 	now := time.Now()
 	if err := os.Chtimes(filepath.Join(obj, ".config"), now, now.Add(-time.Minute)); err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(obj, "include/config/auto.conf.cmd"), nil, 0o644); err != nil {
+		return err
+	}
 	for _, name := range []string{"include/config/auto.conf", "include/config/auto.conf.cmd", "include/generated/autoconf.h", "include/generated/rustc_cfg"} {
-		p := filepath.Join(obj, name)
-		f, err := os.OpenFile(p, os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			return err
-		}
-		f.Close()
-		if err := os.Chtimes(p, now, now); err != nil {
+		if err := os.Chtimes(filepath.Join(obj, name), now, now); err != nil && !os.IsNotExist(err) {
 			return err
 		}
 	}
