@@ -23,7 +23,7 @@ type plan struct {
 // include decides what has to come along: changed functions, new functions
 // that others of the patch may call, and whatever those need that the running
 // kernel does not have.
-func include(old, new *object) (*plan, error) {
+func include(old, new *object, sp []special) (*plan, error) {
 	p := &plan{old: old, new: new}
 	var roots []*item
 	for _, it := range new.items {
@@ -54,9 +54,36 @@ func include(old, new *object) (*plan, error) {
 			return nil, err
 		}
 	}
+	if err := p.followEntries(sp); err != nil {
+		return nil, err
+	}
 	inFileOrder(new, p.carried)
 	inFileOrder(new, p.redirected)
 	return p, nil
+}
+
+// followEntries takes along what only the entries of special sections refer
+// to, such as the file name of a WARN(), until nothing more is needed.
+func (p *plan) followEntries(sp []special) error {
+	for n := -1; n != len(p.carried); {
+		n = len(p.carried)
+		es, err := entries(p.new, sp, func(it *item) bool { return it.included })
+		if err != nil {
+			return err
+		}
+		for _, e := range es {
+			for _, r := range e.relocs() {
+				t, err := p.new.resolve(nil, r)
+				if err != nil || t.item == nil || t.item.kind == function || !p.follows(t.item, nil) {
+					continue
+				}
+				if err := p.visit(t.item); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // visit takes it along and everything that has to follow.

@@ -70,6 +70,8 @@ type Function struct {
 	// New is set for a function that the old version does not have.
 	New    bool
 	Global bool
+	// ProbeOnly is set if the function runs only when a device is probed.
+	ProbeOnly bool
 }
 
 // Result is a livepatch object and what is to be known of it.
@@ -102,7 +104,7 @@ func Generate(in Input) (*Result, error) {
 	correlate(old, new)
 	c := &comparer{old: old, new: new, lines: in.Lines, same: map[[2]*item]bool{}}
 	c.compare()
-	p, err := include(old, new)
+	p, err := include(old, new, sp)
 	if err != nil {
 		return nil, err
 	}

@@ -49,8 +49,12 @@ func (o *object) resolve(from *item, r elfobj.Reloc) (target, error) {
 	if it := o.in(r.Sym.Section, uint64(abs+delta)); it != nil {
 		return target{item: it, off: abs - int64(it.off), at: abs + delta - int64(it.off), exact: true}, nil
 	}
-	return target{}, refuse.New(refuse.Undecodable, from.name,
-		"the reference at +0x%x goes to %s+0x%x, where no symbol lies", r.Off-from.off, r.Sym.Section.Name, abs+delta)
+	start := uint64(0)
+	if from != nil {
+		start = from.off
+	}
+	return target{}, refuse.New(refuse.Undecodable, nameOf(from),
+		"the reference at +0x%x goes to %s+0x%x, where no symbol lies", r.Off-start, r.Sym.Section.Name, abs+delta)
 }
 
 // fieldDelta is what the processor adds to a field relative to the program

@@ -68,6 +68,16 @@ func (r *Result) Err(ours, theirs string) error {
 	return e
 }
 
+// Mismatch is a refusal if the named function differs from the shipped one.
+func (r *Result) Mismatch(name string) error {
+	for _, m := range r.Mismatches {
+		if m.Function == name {
+			return refuse.New(refuse.RunPreMismatch, fmt.Sprintf("%s+0x%x", m.Function, m.Offset), "%s", m.What)
+		}
+	}
+	return nil
+}
+
 func (r *Result) cause(ours, theirs string) string {
 	switch {
 	case ours != "" && theirs != "" && ours != theirs:

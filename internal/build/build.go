@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package build is the way from a source patch to an update: find the source,
+// compile what the patch touches, verify it against the shipped binary, make
+// the livepatch object, link it.
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/lupatch/lupatch/internal/kbuild"
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// Run builds an update. What cannot be done correctly is a *refuse.Error.
+// It needs no privilege and writes nothing but the output and the cache.
+func Run(ctx context.Context, opt Options) (*Result, error) {
+	c := &clock{progress: opt.Progress}
+	text, err := os.ReadFile(opt.Patch)
+	if err != nil {
+		return nil, err
+	}
+	if opt.Name == "" {
+		opt.Name = nameOf(opt.Patch)
+	}
+	if opt.Output == "" {
+		opt.Output = opt.Name + ".ko"
+	}
+	c.start("source")
+	tree, err := kbuild.Open(ctx, kbuild.Options{
+		Dir: opt.Dir, Release: opt.Release, SourceVersion: opt.SourceVersion,
+		AnyCompiler: opt.AnyCompiler, Jobs: opt.Jobs, Progress: opt.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	j := &job{opt: opt, tree: tree, clock: c}
+	c.start("patch")
+	if j.change, err = readPatch(opt.Patch, text, tree.Src); err != nil {
+		return nil, err
+	}
+	overlay, err := tree.Overlay(j.change.files)
+	if err != nil {
+		return nil, err
+	}
+	defer overlay.Close()
+	j.overlay = overlay
+	ko, man, err := j.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(opt.Output, ko, 0o644); err != nil {
+		return nil, fmt.Errorf("writing the update: %w", err)
+	}
+	c.start("")
+	out, err := filepath.Abs(opt.Output)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Path: out, Manifest: man, Stages: c.stages, Notes: append(slices.Clone(tree.Notes), j.notes...)}, nil
+}
+
+// sources lists the C files to compile: those the patch changes, and those
+// that read a changed header.
+func (j *job) sources(ctx context.Context) ([]string, error) {
+	var out []string
+	for name := range j.change.files {
+		if strings.HasSuffix(name, ".c") {
+			out = append(out, name)
+			continue
+		}
+		deps, err := j.tree.Dependents(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, deps...)
+	}
+	slices.Sort(out)
+	out = slices.Compact(out)
+	if len(out) == 0 {
+		return nil, refuse.New(refuse.NothingChanged, "", "no file that this configuration builds reads what the patch changes")
+	}
+	return out, nil
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
+	"github.com/lupatch/lupatch/internal/kallsyms"
+	"github.com/lupatch/lupatch/internal/kbuild"
+	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/runpre"
+	"github.com/lupatch/lupatch/patchgen"
+)
+
+// job is one build under way.
+type job struct {
+	opt     Options
+	tree    *kbuild.Tree
+	overlay *kbuild.Overlay
+	change  *change
+	clock   *clock
+	notes   []string
+
+	image   *kallsyms.Image
+	syms    *kallsyms.Table
+	exports map[string]kbuild.Export
+	sizes   patchgen.Sizes
+	modules map[string]*shippedModule
+}
+
+// shippedModule is a module as the distribution ships it.
+type shippedModule struct {
+	obj     *elfobj.File
+	buildID string
+}
+
+// unit is one translation unit on its way through the build.
+type unit struct {
+	tu *kbuild.TU
+	// shipped has the kernel's own flags; old and new are to be compared.
+	shipped, old, new *elfobj.File
+	oldPath, newPath  string
+	placed            *runpre.Result
+	result            *patchgen.Result
+	digests           map[string]patchgen.Digest
+}
+
+func (j *job) run(ctx context.Context) ([]byte, *manifest.Manifest, error) {
+	units, err := j.compile(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	j.clock.start("verify")
+	if err := j.readShipped(ctx, units); err != nil {
+		return nil, nil, err
+	}
+	for _, u := range units {
+		if err := j.verify(u); err != nil {
+			return nil, nil, err
+		}
+	}
+	j.clock.start("diff")
+	if err := j.generate(ctx, units); err != nil {
+		return nil, nil, err
+	}
+	j.clock.start("link")
+	return j.link(ctx, units)
+}
+
+// compile makes three objects of every unit: as shipped, to verify; and old
+// and new with a section for each function, to compare.
+func (j *job) compile(ctx context.Context) ([]*unit, error) {
+	sources, err := j.sources(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j.clock.start("compile")
+	var units []*unit
+	var jobs []kbuild.Job
+	for _, s := range sources {
+		tu, err := j.tree.TU(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, &unit{tu: tu})
+		jobs = append(jobs,
+			kbuild.Job{TU: tu, Flavor: kbuild.Shipped, ExtraFlags: j.opt.ExtraFlags},
+			kbuild.Job{TU: tu, Flavor: kbuild.Sections, ExtraFlags: j.opt.ExtraFlags},
+			kbuild.Job{TU: tu, Flavor: kbuild.Sections, Overlay: j.overlay, ExtraFlags: j.opt.ExtraFlags})
+	}
+	objs, err := j.tree.CompileAll(ctx, jobs)
+	if err != nil {
+		return nil, err
+	}
+	for i, u := range units {
+		u.oldPath, u.newPath = objs[3*i+1].Path, objs[3*i+2].Path
+		for k, dst := range []**elfobj.File{&u.shipped, &u.old, &u.new} {
+			if *dst, err = elfobj.ReadFile(objs[3*i+k].Path); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return units, nil
+}
+
+// readShipped opens what the distribution ships of the units under work. The
+// kernel image is needed in any case: modules refer to it too.
+func (j *job) readShipped(ctx context.Context, units []*unit) error {
+	path, err := j.tree.Shipped(ctx, patchgen.VMLinux)
+	if err != nil {
+		return err
+	}
+	if j.image, err = kallsyms.Open(path); err != nil {
+		return fmt.Errorf("reading the kernel image %s: %w", path, err)
+	}
+	if j.syms, err = j.image.Symbols(); err != nil {
+		return fmt.Errorf("reading the symbols of %s: %w", path, err)
+	}
+	if j.exports, err = j.tree.ModuleSymvers(); err != nil {
+		return err
+	}
+	if j.sizes, err = structSizes(j.image); err != nil {
+		return err
+	}
+	j.modules = map[string]*shippedModule{}
+	for _, u := range units {
+		if name := u.tu.Unit; name != patchgen.VMLinux && j.modules[name] == nil {
+			path, err := j.tree.Shipped(ctx, name)
+			if err != nil {
+				return err
+			}
+			if j.modules[name], err = readModule(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func readModule(path string) (*shippedModule, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	f, err := elfobj.Read(b)
+	if err != nil {
+		return nil, fmt.Errorf("reading the shipped module %s: %w", path, err)
+	}
+	return &shippedModule{obj: f, buildID: buildID(f)}, nil
+}
+
+// verify compares a unit with the shipped binary.
+func (j *job) verify(u *unit) (err error) {
+	theirs := ""
+	if u.tu.Unit == patchgen.VMLinux {
+		u.placed, err = runpre.Kernel(u.shipped, j.image, j.syms)
+		theirs = imageCompiler(j.image)
+	} else {
+		m := j.modules[u.tu.Unit]
+		u.placed, err = runpre.Module(u.tu.Unit, u.shipped, m.obj)
+		theirs = runpre.Compiler(m.obj)
+	}
+	if err != nil {
+		return fmt.Errorf("verifying %s: %w", u.tu.Source, err)
+	}
+	bad := u.placed.Err(runpre.Compiler(u.shipped), theirs)
+	if bad != nil && !j.opt.NoVerify {
+		return bad
+	}
+	if bad != nil {
+		j.notes = append(j.notes, "not verified, as asked: "+bad.Error())
+	}
+	return nil
+}
+
+// generate makes the livepatch object of every unit.
+func (j *job) generate(ctx context.Context, units []*unit) error {
+	provided := map[string]bool{}
+	for _, u := range units {
+		for _, n := range patchgen.NewGlobals(u.old, u.new) {
+			provided[n] = true
+		}
+	}
+	var ran []string
+	empty := true
+	for i, u := range units {
+		if err := j.checkUnit(ctx, u); err != nil {
+			return err
+		}
+		ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed}
+		if m := j.modules[u.tu.Unit]; m != nil {
+			ks.module = m.obj
+		}
+		res, err := patchgen.Generate(patchgen.Input{
+			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source],
+			Kernel: ks, Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
+		})
+		if err != nil {
+			return err
+		}
+		u.result = res
+		ran = append(ran, res.AlreadyRan...)
+		if !res.Empty() {
+			empty = false
+			if err := j.digests(u); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case empty && len(ran) > 0:
+		return refuse.New(refuse.OnlyInit, ran[0], "of the code only this has changed, and it has already run")
+	case empty:
+		return refuse.New(refuse.NothingChanged, units[0].tu.Source, "old and new version compile to the same machine code")
+	}
+	return nil
+}
+
+// checkUnit looks at what the objects' code does not show.
+func (j *job) checkUnit(ctx context.Context, u *unit) error {
+	old, err := os.ReadFile(u.oldPath)
+	if err != nil {
+		return err
+	}
+	new, err := os.ReadFile(u.newPath)
+	if err != nil {
+		return err
+	}
+	if err := patchgen.CheckLayouts(old, new); err != nil {
+		return err
+	}
+	if !exportsAny(u.old) {
+		return nil
+	}
+	before, err := j.tree.ExportCRC(ctx, u.tu, nil)
+	if err != nil {
+		return err
+	}
+	after, err := j.tree.ExportCRC(ctx, u.tu, j.overlay)
+	if err != nil {
+		return err
+	}
+	for name, crc := range before {
+		if now, ok := after[name]; ok && now != crc {
+			return refuse.New(refuse.ExportCRC, name, "the checksum of the exported symbol would change from %#08x to %#08x, and modules that use it were built for the old one", crc, now)
+		}
+	}
+	return nil
+}
+
+// digests describes the shipped code of the functions to be replaced.
+func (j *job) digests(u *unit) (err error) {
+	var names []string
+	for _, f := range u.result.Functions {
+		if !f.New {
+			names = append(names, f.Name)
+		}
+	}
+	for _, n := range names {
+		if bad := u.placed.Mismatch(n); bad != nil {
+			return bad // --no-verify does not go as far as replacing unknown code
+		}
+	}
+	u.digests, err = patchgen.Digests(u.shipped, j.sizes, names)
+	return err
+}

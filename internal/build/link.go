@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/patchgen"
+)
+
+// link puts the objects of all units into one module, by the kernel's own
+// build, and makes a livepatch of it.
+func (j *job) link(ctx context.Context, units []*unit) ([]byte, *manifest.Manifest, error) {
+	man, tab, err := j.describe(units)
+	if err != nil {
+		return nil, nil, err
+	}
+	var objects [][]byte
+	namespaces := map[string]bool{}
+	for _, u := range units {
+		if u.result.Empty() {
+			continue
+		}
+		b, err := u.result.Object.Bytes()
+		if err != nil {
+			return nil, nil, fmt.Errorf("writing the object of %s: %w", u.tu.Source, err)
+		}
+		objects = append(objects, b)
+		for _, ns := range u.result.Namespaces {
+			namespaces[ns] = true
+		}
+	}
+	dir, err := os.MkdirTemp("", "lupatch-link-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(dir)
+	// Kernels that clear livepatch relocations when the target goes (since
+	// 6.3, "livepatch,x86: Clear relocation targets on a module removal") have
+	// this function; with any other the target has to stay.
+	pin := len(j.syms.Lookup("clear_relocate_add")) == 0
+	header := tables(tab, len(man.Escapes) > 0, pin, slices.Sorted(maps.Keys(namespaces)))
+	if err := writeModule(dir, man.Name, header, objects); err != nil {
+		return nil, nil, err
+	}
+	path, err := j.tree.LinkModule(ctx, dir, man.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	ko, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	section, err := manifest.EncodeSection(man)
+	if err != nil {
+		return nil, nil, fmt.Errorf("describing the update: %w", err)
+	}
+	if ko, err = convert(ko, section); err != nil {
+		return nil, nil, fmt.Errorf("converting the linked module: %w", err)
+	}
+	ko, err = j.sign(ctx, ko)
+	return ko, man, err
+}
+
+// describe makes the manifest and the tables of the module.
+func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) {
+	man := &manifest.Manifest{
+		Schema: manifest.Schema, Name: j.opt.Name, Method: "livepatch", Release: j.tree.Release,
+		Created: time.Now().UTC().Truncate(time.Second), Class: manifest.ClassCode,
+		Source: manifest.Source{SHA256: j.change.sha256, Subject: j.change.subject, CVE: j.change.cves, Version: j.tree.Version,
+			Files: slices.Sorted(maps.Keys(j.change.files))},
+		Tools: manifest.Tools{Lupatch: cmp.Or(j.opt.Version, "devel"), Compiler: j.tree.Config["CONFIG_CC_VERSION_TEXT"]},
+	}
+	byName := map[string]*manifest.Unit{}
+	tab := map[string]*unitObject{}
+	for _, u := range units {
+		name := u.tu.Unit
+		mu := byName[name]
+		if mu == nil {
+			mu = &manifest.Unit{Name: name, Gives: 1, BuildID: j.image.BuildID}
+			if m := j.modules[name]; m != nil {
+				mu.BuildID = m.buildID
+			}
+			byName[name], tab[name] = mu, &unitObject{name: name}
+		}
+		mu.Verified += u.placed.Verified
+		mu.AlreadyRan = append(mu.AlreadyRan, u.result.AlreadyRan...)
+		if u.result.Empty() {
+			continue
+		}
+		if err := j.addFunctions(u, mu, tab[name]); err != nil {
+			return nil, nil, err
+		}
+		addRelocations(mu, u.result.Refs)
+		man.Escapes = append(man.Escapes, u.result.Escapes...)
+		man.Review = append(man.Review, u.result.Review...)
+	}
+	var objects []unitObject
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		if len(tab[name].funcs) > 0 || len(byName[name].Functions) > 0 {
+			man.Units = append(man.Units, *byName[name])
+		}
+		if len(tab[name].funcs) > 0 {
+			objects = append(objects, *tab[name])
+		}
+	}
+	return man, objects, nil
+}
+
+func (j *job) addFunctions(u *unit, mu *manifest.Unit, tab *unitObject) error {
+	ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed}
+	if m := j.modules[u.tu.Unit]; m != nil {
+		ks.module = m.obj
+	}
+	for _, f := range u.result.Functions {
+		mf := manifest.Function{Name: f.Name, File: u.tu.Source, OldSize: f.OldSize, NewSize: f.NewSize, New: f.New, Effect: manifest.EffectNow}
+		if f.ProbeOnly {
+			mf.Effect = manifest.EffectNextProbe
+		}
+		if !f.New {
+			ref, err := ks.Locate(f.Name, !f.Global)
+			if err != nil {
+				return err
+			}
+			d := u.digests[f.Name]
+			mf.Sympos, mf.OldSize, mf.Digest = ref.Sympos, d.Size, fmt.Sprintf("%016x", d.Sum)
+			tab.funcs = append(tab.funcs, tableFunc{old: f.Name, sympos: ref.Sympos, alias: f.Alias, code: d})
+		}
+		mu.Functions = append(mu.Functions, mf)
+	}
+	return nil
+}
+
+// addRelocations counts references, in the order of their names.
+func addRelocations(mu *manifest.Unit, refs map[patchgen.Ref]int) {
+	for ref, n := range refs {
+		i := slices.IndexFunc(mu.Relocations, func(r manifest.Relocation) bool {
+			return r.Object == ref.Object && r.Symbol == ref.Symbol && r.Sympos == ref.Sympos
+		})
+		if i < 0 {
+			mu.Relocations = append(mu.Relocations, manifest.Relocation{Object: ref.Object, Symbol: ref.Symbol, Sympos: ref.Sympos, Exported: ref.Exported})
+			i = len(mu.Relocations) - 1
+		}
+		mu.Relocations[i].Count += n
+	}
+	slices.SortFunc(mu.Relocations, func(a, b manifest.Relocation) int {
+		return cmp.Or(strings.Compare(a.Object, b.Object), strings.Compare(a.Symbol, b.Symbol), a.Sympos-b.Sympos)
+	})
+}

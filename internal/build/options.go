@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/lupatch/lupatch/internal/kbuild"
+	"github.com/lupatch/lupatch/internal/manifest"
+)
+
+// Options say what to build.
+type Options struct {
+	// Patch is the path of a unified diff.
+	Patch string
+	// Dir is a kernel tree, an O= folder or an out-of-tree module; empty for
+	// the distribution's source of Release.
+	Dir string
+	// Release is the kernel to build for (uname -r).
+	Release string
+	// SourceVersion overrides the version of the distribution's packages.
+	SourceVersion string
+	// Output is the file to write; empty means NAME.ko in the current folder.
+	Output string
+	// Name of the update; empty means one made from the patch's file name.
+	Name string
+	// AnyCompiler allows a compiler other than the kernel's own.
+	AnyCompiler bool
+	// NoVerify skips run-pre verification of functions that the patch does
+	// not replace. What it replaces is compared in any case.
+	NoVerify bool
+	// ExtraFlags are put behind the compiler's own; for tests of verification.
+	ExtraFlags []string
+	// Jobs bounds the compilers that run at once; 0 means one a processor.
+	Jobs int
+	// Version is that of the tool, for the manifest.
+	Version string
+	// SignKey and SignCert sign the module if both are given (PEM files).
+	SignKey, SignCert string
+	// Progress may be nil.
+	Progress kbuild.Progress
+}
+
+// Stage is a part of the build and the time it took.
+type Stage struct {
+	Name string        `json:"name"`
+	Took time.Duration `json:"took_ns"`
+}
+
+// Result is a finished update.
+type Result struct {
+	Path     string             `json:"path"`
+	Manifest *manifest.Manifest `json:"manifest"`
+	Stages   []Stage            `json:"stages"`
+	// Notes are facts the user should know, one sentence each.
+	Notes []string `json:"notes,omitempty"`
+}
+
+var unwanted = regexp.MustCompile(`[^a-z0-9_]+`)
+
+// nameOf makes an update's name out of a patch's file name.
+func nameOf(patch string) string {
+	base := filepath.Base(patch)
+	base = strings.TrimSuffix(strings.TrimSuffix(base, ".patch"), ".diff")
+	base = strings.Trim(unwanted.ReplaceAllString(strings.ToLower(base), "_"), "_")
+	if !strings.HasPrefix(base, "lupatch") {
+		base = "lupatch_" + base
+	}
+	// What follows is the room that package manifest keeps for generations.
+	return strings.TrimRight(base[:min(len(base), manifest.MaxName)], "_")
+}
+
+// clock notes where the time goes.
+type clock struct {
+	stages   []Stage
+	started  time.Time
+	progress kbuild.Progress
+}
+
+// start ends the stage under way and begins the next; "" only ends.
+func (c *clock) start(name string) {
+	now := time.Now()
+	if n := len(c.stages); n > 0 && c.stages[n-1].Took == 0 {
+		c.stages[n-1].Took = now.Sub(c.started)
+	}
+	if name != "" {
+		c.stages = append(c.stages, Stage{Name: name})
+		if c.progress != nil {
+			c.progress(name, 0, 0)
+		}
+	}
+	c.started = now
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/bluekeyes/go-gitdiff/gitdiff"
+	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/patchgen"
+)
+
+// change is a source patch applied in memory.
+type change struct {
+	sha256  string
+	subject string
+	cves    []string
+	// files holds the new content by path in the source tree.
+	files map[string][]byte
+	lines map[string]*patchgen.LineMap
+	// skipped lists files that no code is made of.
+	skipped []string
+}
+
+// MaxPatch bounds the size of a patch in bytes; the largest kernel release
+// diffs are some tens of megabytes.
+const MaxPatch = 64 << 20
+
+var subjectLine = regexp.MustCompile(`(?m)^Subject: *(?:\[[^\]]*\] *)?(.+)$`)
+
+var cveID = regexp.MustCompile(`\bCVE-\d{4}-\d{4,}\b`)
+
+// readPatch parses a patch and applies it to the source below root, in memory.
+func readPatch(name string, text []byte, root string) (*change, error) {
+	sum := sha256.Sum256(text)
+	c := &change{sha256: hex.EncodeToString(sum[:]), files: map[string][]byte{}, lines: map[string]*patchgen.LineMap{}}
+	if len(text) > MaxPatch {
+		return nil, refuse.New(refuse.PatchMalformed, name, "the file is larger than %d bytes", MaxPatch)
+	}
+	files, preamble, err := parseDiff(text)
+	if err != nil {
+		return nil, refuse.New(refuse.PatchMalformed, name, "%v", err)
+	}
+	if len(files) == 0 {
+		return nil, refuse.New(refuse.PatchMalformed, name, "no diff was found in it")
+	}
+	c.describe(preamble)
+	for _, f := range files {
+		if err := c.apply(f, root); err != nil {
+			return nil, err
+		}
+	}
+	if len(c.files) == 0 {
+		return nil, refuse.New(refuse.NothingChanged, name, "it touches only files that no code is made of: %s", strings.Join(c.skipped, ", "))
+	}
+	return c, nil
+}
+
+// parseDiff turns a panic of the parser on foreign bytes into an error.
+func parseDiff(text []byte) (files []*gitdiff.File, preamble string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			files, err = nil, fmt.Errorf("the diff cannot be parsed: %v", p)
+		}
+	}()
+	return gitdiff.Parse(bytes.NewReader(text))
+}
+
+func (c *change) describe(preamble string) {
+	if h, err := gitdiff.ParsePatchHeader(preamble); err == nil && h.Title != "" {
+		c.subject = h.Title
+	}
+	if m := subjectLine.FindStringSubmatch(preamble); m != nil {
+		c.subject = m[1]
+	}
+	c.cves = cveID.FindAllString(preamble, -1)
+	slices.Sort(c.cves)
+	c.cves = slices.Compact(c.cves)
+}
+
+// noCode reports files that a patch may touch without any effect on code.
+func noCode(p string) bool {
+	switch ext := filepath.Ext(p); {
+	case strings.HasPrefix(p, "Documentation/"), ext == ".rst", ext == ".txt", ext == ".yaml", p == "MAINTAINERS", p == "CREDITS":
+		return true
+	}
+	return strings.HasPrefix(p, "tools/") || strings.HasPrefix(p, "samples/")
+}
+
+func (c *change) apply(f *gitdiff.File, root string) error {
+	name := strip(f, root)
+	switch {
+	case noCode(name):
+		c.skipped = append(c.skipped, name)
+		return nil
+	case strings.HasPrefix(name, "arch/") && strings.Contains(name, "/vdso/"):
+		return refuse.New(refuse.NoFtraceSite, name, "the vDSO runs in user space and is mapped into every process; it cannot be redirected")
+	case filepath.Ext(name) == ".S":
+		return refuse.New(refuse.NoFtraceSite, name, "assembly has no ftrace sites")
+	case f.IsBinary:
+		return refuse.New(refuse.PatchScope, name, "a binary diff")
+	case f.IsNew:
+		return refuse.New(refuse.PatchScope, name, "the patch adds a file; put its code into a file that the kernel already builds")
+	case f.IsDelete, f.IsRename:
+		return refuse.New(refuse.PatchScope, name, "the patch removes or renames the file")
+	case filepath.Ext(name) != ".c" && filepath.Ext(name) != ".h":
+		return refuse.New(refuse.PatchScope, name, "the file is neither C source nor a header")
+	}
+	old, ok := c.files[name]
+	if !ok {
+		var err error
+		if old, err = os.ReadFile(filepath.Join(root, name)); errors.Is(err, fs.ErrNotExist) {
+			return refuse.New(refuse.PatchDoesNotApply, name, "the source has no such file")
+		} else if err != nil {
+			return err
+		}
+	} else {
+		return refuse.New(refuse.PatchMalformed, name, "the file occurs twice in the patch")
+	}
+	lm, err := relocateHunks(name, f, old)
+	if err != nil {
+		return err
+	}
+	var out bytes.Buffer
+	if err := gitdiff.Apply(&out, bytes.NewReader(old), f); err != nil {
+		return refuse.New(refuse.PatchDoesNotApply, name, "%v", err)
+	}
+	c.files[name], c.lines[name] = out.Bytes(), lm
+	return nil
+}
+
+// strip finds the file's path in the tree: as git writes it, or with leading
+// folders taken away (patch -p1, -p2), as diffs of two trees have them.
+func strip(f *gitdiff.File, root string) string {
+	name := f.NewName
+	if f.IsDelete || name == "" {
+		name = f.OldName
+	}
+	name = filepath.ToSlash(filepath.Clean("/" + name))[1:]
+	for p := name; ; {
+		if _, err := os.Stat(filepath.Join(root, p)); err == nil {
+			return p
+		}
+		i := strings.IndexByte(p, '/')
+		if i < 0 {
+			return name
+		}
+		p = p[i+1:]
+	}
+}
+
+// relocateHunks moves each hunk to the place nearest to the stated line where
+// its old lines stand, as patch(1) does without fuzz: every context line has
+// to be there.
+func relocateHunks(name string, f *gitdiff.File, old []byte) (*patchgen.LineMap, error) {
+	lines := bytes.SplitAfter(old, []byte("\n"))
+	lm := &patchgen.LineMap{}
+	floor, shift := 0, 0
+	for i, frag := range f.TextFragments {
+		var want [][]byte
+		for _, l := range frag.Lines {
+			if l.Op != gitdiff.OpAdd {
+				want = append(want, []byte(l.Line))
+			}
+		}
+		at := nearest(lines, want, int(frag.OldPosition)-1, floor)
+		if at < 0 {
+			return nil, refuse.New(refuse.PatchDoesNotApply, fmt.Sprintf("%s:%d", name, frag.OldPosition),
+				"hunk %d of %d: the lines it expects are not in the source", i+1, len(f.TextFragments))
+		}
+		frag.OldPosition = int64(at + 1)
+		frag.NewPosition = int64(at + 1 + shift)
+		floor = at + len(want)
+		lm.Hunks = append(lm.Hunks, hunks(frag)...)
+		shift += int(frag.NewLines - frag.OldLines)
+	}
+	return lm, nil
+}
+
+func nearest(lines, want [][]byte, at, floor int) int {
+	fits := func(p int) bool {
+		if p < floor || p+len(want) > len(lines) {
+			return false
+		}
+		for i := range want {
+			if !bytes.Equal(lines[p+i], want[i]) {
+				return false
+			}
+		}
+		return true
+	}
+	for d := 0; d <= len(lines); d++ {
+		if fits(at - d) {
+			return at - d
+		}
+		if fits(at + d) {
+			return at + d
+		}
+	}
+	return -1
+}
+
+// hunks gives the stretches of a fragment that really change.
+func hunks(frag *gitdiff.TextFragment) (out []patchgen.LineHunk) {
+	o, n := int(frag.OldPosition), int(frag.NewPosition)
+	var h *patchgen.LineHunk
+	for _, l := range frag.Lines {
+		if l.Op == gitdiff.OpContext {
+			h = nil
+			o, n = o+1, n+1
+			continue
+		}
+		if h == nil {
+			out = append(out, patchgen.LineHunk{OldStart: o, NewStart: n})
+			h = &out[len(out)-1]
+		}
+		if l.Op == gitdiff.OpDelete {
+			h.OldLines, o = h.OldLines+1, o+1
+		} else {
+			h.NewLines, n = h.NewLines+1, n+1
+		}
+	}
+	return out
+}
