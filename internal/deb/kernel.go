@@ -179,3 +179,33 @@ func (c *Cache) releasesLike(ctx context.Context, release string) []string {
 	}
 	return releases
 }
+
+// Installed says whether image and modules of a release are on this host.
+func (c *Cache) Installed(release string) bool {
+	return releaseRE.MatchString(release) && c.hostKernel(release) != nil
+}
+
+// metaDependsRE finds what the meta package linux-image-ARCH stands for.
+var metaDependsRE = regexp.MustCompile(`(?m)^Depends:.*\blinux-image-([0-9]\S*)`)
+
+// CurrentKernel is the newest release of the series that this host's
+// distribution uses, as its meta package (linux-image-amd64) says.
+func (c *Cache) CurrentKernel(ctx context.Context) (release string, err error) {
+	meta := "linux-image-" + debArch()
+	versions, err := c.Versions(ctx, meta)
+	if err != nil {
+		return "", err
+	}
+	if len(versions) == 0 {
+		return "", unavailable(meta, "", nil)
+	}
+	out, err := c.apt(ctx, "/", "apt-cache", "show", meta+"="+versions[0])
+	if err != nil {
+		return "", fmt.Errorf("asking what %s stands for: %w", meta, err)
+	}
+	m := metaDependsRE.FindSubmatch(out)
+	if m == nil {
+		return "", refuse.New(refuse.SourceUnavailable, meta, "the package does not name a kernel image")
+	}
+	return strings.TrimSuffix(string(m[1]), ","), nil
+}

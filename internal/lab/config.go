@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/lupatch/lupatch/internal/deb"
+)
+
+// Defaults of Config.
+const (
+	DefaultMemory = 512 // MiB
+	// DefaultCPUs is two because a livepatch transition on one CPU shows less.
+	// The second one costs no boot time under emulation.
+	DefaultCPUs = 2
+	// DefaultCPUModel boots as fast as qemu64 and has the CRC-32 and POPCNT
+	// instructions; "max" needs half a second more and makes every system call
+	// slower.
+	DefaultCPUModel = "Nehalem"
+	// DefaultBootTimeout is ten times what a boot takes on two idle cores.
+	DefaultBootTimeout = 90 * time.Second
+)
+
+// Accel says how the guest's instructions are executed.
+type Accel string
+
+// Accelerators. Automatic takes KVM only where it is known to work.
+const (
+	Automatic Accel = ""
+	TCG       Accel = "tcg"
+	KVM       Accel = "kvm"
+)
+
+// Config describes a lab host. The zero value boots the default kernel with
+// nothing but its processors, memory and serial ports.
+type Config struct {
+	// Kernel is what to boot. If nil, Release is looked up with Cache.
+	Kernel *deb.Kernel
+	// Release such as 6.1.0-47-amd64; empty means DefaultKernel.
+	Release string
+	// Cache is where packages come from; nil means the user's.
+	Cache *deb.Cache
+	// Init is the program that becomes the guest's first process and /bin/lupatch:
+	// a static executable that calls RunIfGuest. Empty means this program.
+	Init string
+
+	Memory   int    // MiB
+	CPUs     int    // virtual processors
+	CPUModel string // as in `qemu-system-x86_64 -cpu help`
+	Accel    Accel
+
+	NICs   []NIC
+	Disks  []Disk
+	Sounds []Sound
+
+	// Modules are loaded at boot, after the drivers of the devices; Available
+	// are only put into the guest's /lib/modules. Both bring what they depend on.
+	Modules, Available []string
+	// NoDrivers leaves the drivers of the devices unloaded, though available.
+	NoDrivers bool
+	// ManualNetwork leaves interfaces without address and down.
+	ManualNetwork bool
+	// Files are there from the start.
+	Files []File
+	// Cmdline are more words for the kernel command line.
+	Cmdline []string
+
+	// BootTimeout bounds the time until the agent answers.
+	BootTimeout time.Duration
+	// ConsoleLog gets the kernel's console as it comes, if not nil.
+	ConsoleLog io.Writer
+	// Progress is told of downloads and of the boot, if not nil.
+	Progress deb.Progress
+}
+
+// NIC is a network card.
+type NIC struct {
+	Model string // a key of NICModels
+	// Options are more properties of the QEMU device, such as "mq=on".
+	Options []string
+}
+
+// Disk is a disk with a raw image.
+type Disk struct {
+	Model string // a key of DiskModels
+	// Image is the path of the file; empty means a temporary one of Size bytes.
+	Image    string
+	Size     int64
+	ReadOnly bool
+}
+
+// Sound is a sound card.
+type Sound struct {
+	Model string // a key of SoundModels
+	// WAV is a file that records what is played; empty means silence.
+	WAV string
+}
+
+// File is put into the guest.
+type File struct {
+	Path string // in the guest
+	// Host is the file on this machine; if empty, Data is the content.
+	Host string
+	Data []byte
+	Mode os.FileMode // 0: that of Host, or 0644
+}
+
+// ParseFile reads HOST:GUEST, as the command line spells it.
+func ParseFile(spec string) (File, error) {
+	host, guest, ok := strings.Cut(spec, ":")
+	if !ok || host == "" || !strings.HasPrefix(guest, "/") {
+		return File{}, fmt.Errorf("%q is not of the form HOSTFILE:/GUEST/FILE", spec)
+	}
+	return File{Host: host, Path: guest}, nil
+}
+
+func (c *Config) setDefaults() {
+	if c.Memory == 0 {
+		c.Memory = DefaultMemory
+	}
+	if c.CPUs == 0 {
+		c.CPUs = DefaultCPUs
+	}
+	if c.CPUModel == "" {
+		c.CPUModel = DefaultCPUModel
+	}
+	if c.BootTimeout == 0 {
+		c.BootTimeout = DefaultBootTimeout
+	}
+}
+
+func (c *Config) check() error {
+	if c.Memory < 128 || c.Memory > 1<<20 {
+		return fmt.Errorf("checking the lab host: %d MiB of memory (128 or more are needed)", c.Memory)
+	}
+	if c.CPUs < 1 || c.CPUs > 64 {
+		return fmt.Errorf("checking the lab host: %d processors (1 to 64 are possible)", c.CPUs)
+	}
+	if len(c.NICs) > maxNICs {
+		return fmt.Errorf("checking the lab host: %d network cards (at most %d are possible)", len(c.NICs), maxNICs)
+	}
+	for _, n := range c.NICs {
+		if err := known("network card", NICModels, n.Model); err != nil {
+			return err
+		}
+	}
+	for _, d := range c.Disks {
+		if err := known("disk", DiskModels, d.Model); err != nil {
+			return err
+		}
+		if d.Image == "" && d.Size <= 0 {
+			return errors.New("checking the lab host: a disk has neither an image nor a size")
+		}
+	}
+	for _, s := range c.Sounds {
+		if err := known("sound card", SoundModels, s.Model); err != nil {
+			return err
+		}
+	}
+	for _, w := range c.Cmdline {
+		if strings.ContainsAny(w, "\n\x00") {
+			return fmt.Errorf("checking the lab host: %q cannot be on the kernel command line", w)
+		}
+	}
+	switch c.Accel {
+	case Automatic, TCG, KVM:
+		return nil
+	}
+	return fmt.Errorf("checking the lab host: accelerator %q is neither tcg nor kvm", c.Accel)
+}

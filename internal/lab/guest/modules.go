@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lupatch/lupatch/internal/lab/kmodule"
+	"github.com/lupatch/lupatch/internal/lab/wire"
+)
+
+// Modules are loaded and unloaded by system calls, not by programs: the result
+// is the kernel's own error number.
+
+func (a *agent) insmod(id uint64, req wire.Module) {
+	go func() { a.done(id, nil, insmod(req.Path, req.Params)) }()
+}
+
+func (a *agent) modprobe(id uint64, req wire.Module) {
+	go func() { a.done(id, nil, modprobe(a.release, req.Name, req.Params)) }()
+}
+
+func (a *agent) rmmod(id uint64, req wire.Module) {
+	go func() { a.done(id, nil, rmmod(req.Name)) }()
+}
+
+func insmod(path, params string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("loading a module: %w", err)
+	}
+	defer f.Close()
+	if err := unix.FinitModule(int(f.Fd()), params, 0); err != nil {
+		return fmt.Errorf("loading %s: %w", path, err)
+	}
+	return nil
+}
+
+func rmmod(name string) error {
+	if err := unix.DeleteModule(kmodule.CanonicalName(name), unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("unloading %s: %w", name, err)
+	}
+	return nil
+}
+
+// modprobe loads a module after those that modules.dep lists for it. Modules
+// that are loaded already are left as they are.
+func modprobe(release, name, params string) error {
+	dir := filepath.Join("/lib/modules", release)
+	text, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
+	if err != nil {
+		return fmt.Errorf("looking for %s: %w", name, err)
+	}
+	file, deps, ok := findDep(string(text), kmodule.CanonicalName(name))
+	if !ok {
+		return fmt.Errorf("looking for %s among the modules of this lab host: %w", name, unix.ENOENT)
+	}
+	for i := len(deps) - 1; i >= 0; i-- {
+		if err := insmod(filepath.Join(dir, deps[i]), ""); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+	}
+	if err := insmod(filepath.Join(dir, file), params); err != nil && !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	return nil
+}
+
+// findDep reads the line of a module in modules.dep.
+func findDep(text, name string) (file string, deps []string, ok bool) {
+	for _, line := range strings.Split(text, "\n") {
+		path, rest, found := strings.Cut(line, ":")
+		if found && kmodule.CanonicalName(strings.TrimSuffix(filepath.Base(path), ".ko")) == name {
+			return path, strings.Fields(rest), true
+		}
+	}
+	return "", nil, false
+}
