@@ -24,6 +24,9 @@ func (t *Tree) Dependents(ctx context.Context, header string) ([]string, error) 
 		return nil, refuse.New(refuse.HeaderScope, header, "it is a header of the whole kernel, not of one driver or folder")
 	}
 	dir := path.Dir(header)
+	if t.Kind == KindModule {
+		dir = "."
+	}
 	l, err := t.list(ctx, dir)
 	if err != nil {
 		return nil, err

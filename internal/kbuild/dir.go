@@ -40,6 +40,8 @@ func (t *Tree) openDir(ctx context.Context, dir string) error {
 	return refuse.New(refuse.SourceUnavailable, dir, "the folder is neither a kernel tree nor that of a module (no Kbuild or Makefile with obj-m)")
 }
 
+var utsRelease = regexp.MustCompile(`#define UTS_RELEASE "([^"]+)"`)
+
 var objM = regexp.MustCompile(`(?m)^\s*obj-(m|\$[({]\w+[)}])\s*[:+?]?=`)
 
 func isModuleDir(dir string) bool {
@@ -72,11 +74,17 @@ func (t *Tree) openTree(ctx context.Context, src, obj string) error {
 	}); err != nil {
 		return err
 	}
-	b, err := os.ReadFile(filepath.Join(t.Obj, "include/config/kernel.release"))
+	// What the kernel will say itself; include/config/kernel.release is only
+	// what the makefiles made of it.
+	b, err := os.ReadFile(filepath.Join(t.Obj, "include/generated/utsrelease.h"))
 	if err != nil {
 		return fmt.Errorf("reading the release of %s: %w", src, err)
 	}
-	t.Release = strings.TrimSpace(string(b))
+	m := utsRelease.FindSubmatch(b)
+	if m == nil {
+		return fmt.Errorf("reading the release of %s: %q", src, b)
+	}
+	t.Release = string(m[1])
 	if t.opt.Release != "" && t.opt.Release != t.Release {
 		return refuse.New(refuse.SourceUnavailable, src, "the tree builds %s, asked for is %s", t.Release, t.opt.Release)
 	}
@@ -100,7 +108,7 @@ func treeKey(src, obj string) string {
 
 // prepared says whether `make prepare` has been run in the build folder.
 func prepared(obj string) bool {
-	for _, name := range []string{"include/generated/autoconf.h", "include/config/kernel.release", "include/generated/asm-offsets.h", "scripts/basic/fixdep", "scripts/mod/modpost"} {
+	for _, name := range []string{"include/generated/autoconf.h", "include/generated/utsrelease.h", "include/generated/asm-offsets.h", "scripts/basic/fixdep", "scripts/mod/modpost"} {
 		if !exists(filepath.Join(obj, name)) {
 			return false
 		}

@@ -82,7 +82,7 @@ func (t *Tree) findListing(ctx context.Context, source string) (*listing, string
 		if _, ok := l.Sources[source]; ok {
 			return l, dir, nil
 		}
-		if _, ok := l.Blocked[strings.TrimSuffix(source, ".c")+".o"]; ok {
+		if l.blocks(path.Dir(source)) {
 			l, err := t.listFull(ctx, dir, source)
 			if err != nil {
 				return nil, "", err
@@ -96,6 +96,18 @@ func (t *Tree) findListing(ctx context.Context, source string) (*listing, string
 			return nil, "", nil
 		}
 	}
+}
+
+// blocks says whether something in the folder cannot be made without host tools.
+// make names only what needs the tool directly (security/selinux/flask.h), not
+// the objects that need that.
+func (l *listing) blocks(dir string) bool {
+	for p := range l.Blocked {
+		if path.Dir(p) == dir {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *Tree) tuOf(ctx context.Context, l *listing, dir, obj string) (*TU, error) {
