@@ -18,6 +18,9 @@ type insn struct {
 	inst     x86asm.Inst
 }
 
+// int3 fills gaps between pieces of code, as the kernel's linker script does.
+const int3 = 0xcc
+
 var endbr64 = []byte{0xf3, 0x0f, 0x1e, 0xfa}
 
 // decode reads code from its start. It stops where an instruction cannot be
@@ -108,8 +111,12 @@ func (in insn) takesAddress(off uint64) bool {
 	return hasImm && off+4 == in.end
 }
 
-// imm32 gives the place and value of a 32-bit immediate at the end of in.
-func (in insn) imm32(code []byte) (off uint64, val uint32, ok bool) {
+// lineNumber gives the place and value of a 32-bit immediate at the end of
+// in, if in is a MOV, the only instruction that passes a constant on.
+func (in insn) lineNumber(code []byte) (off uint64, val uint32, ok bool) {
+	if in.inst.Op != x86asm.MOV {
+		return 0, 0, false
+	}
 	for _, a := range in.inst.Args {
 		if _, is := a.(x86asm.Imm); is && in.end-in.off >= 5 && in.end <= uint64(len(code)) {
 			off = in.end - 4

@@ -3,8 +3,6 @@
 package patchgen
 
 import (
-	"strings"
-
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
@@ -26,9 +24,6 @@ func (p *plan) checkSites(sp []special) error {
 		return err
 	}
 	for _, it := range p.redirected {
-		if it.twin.life == exitOnly {
-			return refuse.New(refuse.NoFtraceSite, it.name, "the function is __exit code, which is not traced")
-		}
 		if !sites[it.twin] {
 			return refuse.New(refuse.NoFtraceSite, it.name, "the shipped function does not begin with an ftrace site (it is notrace, noinstr, or its file is built without -pg)")
 		}
@@ -55,8 +50,13 @@ func (p *plan) checkData() error {
 
 // checkRegistries: what an object announces to the kernel has to stay.
 func (p *plan) checkRegistries(c *comparer) error {
+	for _, s := range p.old.file.Sections {
+		if hasAnyPrefix(s.Name, registries) && s.Size > 0 && p.new.file.Section(s.Name) == nil {
+			return refuse.New(refuse.SpecialSection, s.Name, "the patch removes an entry that the kernel has already read")
+		}
+	}
 	for _, s := range p.new.file.Sections {
-		if !hasAnyPrefix(s.Name, registries) || strings.HasPrefix(s.Name, ".rela") {
+		if !hasAnyPrefix(s.Name, registries) {
 			continue
 		}
 		old := p.old.file.Section(s.Name)

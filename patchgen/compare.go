@@ -13,6 +13,7 @@ import (
 type comparer struct {
 	old, new *object
 	lines    *LineMap
+	extent   extent
 	// same caches answers about private items; a pair under work counts as
 	// equal, so that items that refer to each other terminate.
 	same map[[2]*item]bool

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -20,6 +19,8 @@ type emitter struct {
 	out   *elfobj.File
 	secOf map[*item]*elfobj.Section
 	symOf map[*item]*elfobj.Symbol
+	// base is where an item begins in its section, and behind its symbol.
+	base  map[*item]uint64
 	undef map[string]*elfobj.Symbol
 	refs  map[Ref]int
 	ns    map[string]bool
@@ -31,18 +32,25 @@ type emitter struct {
 func emit(in *Input, p *plan, sp []special) (*Result, error) {
 	e := &emitter{
 		in: in, plan: p, out: &elfobj.File{},
-		secOf: map[*item]*elfobj.Section{}, symOf: map[*item]*elfobj.Symbol{},
+		secOf: map[*item]*elfobj.Section{}, symOf: map[*item]*elfobj.Symbol{}, base: map[*item]uint64{},
 		undef: map[string]*elfobj.Symbol{}, refs: map[Ref]int{}, ns: map[string]bool{},
 	}
 	for _, it := range p.carried {
-		e.place(it)
+		if it.parent == nil {
+			e.place(it)
+		}
 	}
 	for _, it := range p.carried {
-		rs, err := e.convertAll(it, it.relocs(), it.off, 0)
+		if it.parent != nil {
+			e.append(it)
+		}
+	}
+	for _, it := range p.carried {
+		rs, err := e.convertAll(it, it.relocs(), it.off, e.base[it])
 		if err != nil {
 			return nil, err
 		}
-		e.secOf[it].Relocs = rs
+		e.secOf[it].Relocs = append(e.secOf[it].Relocs, rs...)
 	}
 	es, err := entries(p.new, sp, func(it *item) bool { return it.included })
 	if err != nil {
@@ -78,6 +86,29 @@ func (e *emitter) place(it *item) {
 	y := &elfobj.Symbol{Name: it.name, Type: it.sym.Type, Bind: bind, Section: s, Size: it.size}
 	e.out.Symbols = append(e.out.Symbols, y)
 	e.symOf[it] = y
+}
+
+// append puts the split-off part of a function behind it, without a symbol of
+// its own. The livepatch core looks for tasks between a function's address and
+// the next symbol: a part elsewhere would be overlooked when the update is
+// taken back, with a task still asleep in it.
+func (e *emitter) append(part *item) {
+	s := e.secOf[part.parent]
+	if part.parent.parent != nil || s == nil {
+		e.place(part)
+		return
+	}
+	for uint64(len(s.Data))%max(part.sec.Align, 1) != 0 {
+		s.Data = append(s.Data, int3)
+	}
+	e.secOf[part], e.symOf[part], e.base[part] = s, e.symOf[part.parent], uint64(len(s.Data))
+	s.Data = append(s.Data, blank(part)...)
+	s.Size = uint64(len(s.Data))
+	for _, y := range e.out.Symbols {
+		if y.Section == s && !y.IsSection() {
+			y.Size = s.Size
+		}
+	}
 }
 
 // keepName are sections that the module loader or the kernel looks up by name.
@@ -128,6 +159,7 @@ func (e *emitter) convert(from *item, r elfobj.Reloc) (elfobj.Reloc, error) {
 		r.Sym, err = e.external(t.ext.Name, from)
 	case e.secOf[t.item] != nil && (from == nil || e.stays(t.item, from)):
 		r.Sym = e.symOf[t.item]
+		r.Addend += int64(e.base[t.item])
 	default:
 		r.Sym, err = e.shipped(t.item)
 	}
@@ -264,7 +296,7 @@ func (e *emitter) specials(es []entry) error {
 func (e *emitter) entryReloc(x entry, r elfobj.Reloc) (elfobj.Reloc, error) {
 	t, err := e.plan.new.resolve(nil, r)
 	if err == nil && t.item != nil && t.item.included && t.item.kind == function {
-		r.Sym, r.Addend = e.symOf[t.item], t.off
+		r.Sym, r.Addend = e.symOf[t.item], t.off+int64(e.base[t.item])
 		return r, nil
 	}
 	c, err := e.convert(nil, r)
@@ -312,20 +344,21 @@ func (e *emitter) replacement(x entry, r elfobj.Reloc, get func(*elfobj.Section)
 func (e *emitter) result() *Result {
 	res := &Result{Object: e.out, AlreadyRan: e.plan.alreadyRan, Refs: e.refs}
 	res.Namespaces = slices.Sorted(maps.Keys(e.ns))
-	redirected := map[*item]bool{}
+	redirected, probe := map[*item]bool{}, e.plan.probeOnly()
 	for i, it := range e.plan.redirected {
 		redirected[it] = true
+		size := e.secOf[it].Size
 		alias := fmt.Sprintf("%s%d", e.in.AliasPrefix, i)
 		e.out.Symbols = append(e.out.Symbols, &elfobj.Symbol{
-			Name: alias, Type: elf.STT_FUNC, Bind: elf.STB_GLOBAL, Section: e.secOf[it], Size: it.size,
+			Name: alias, Type: elf.STT_FUNC, Bind: elf.STB_GLOBAL, Section: e.secOf[it], Size: size,
 		})
 		res.Functions = append(res.Functions, Function{
-			Name: it.twin.name, NewName: it.name, Alias: alias, OldSize: it.twin.size, NewSize: it.size, Global: it.twin.global(),
+			Name: it.twin.name, NewName: it.name, Alias: alias, OldSize: it.twin.size, NewSize: size, Global: it.twin.global(), ProbeOnly: probe[it],
 		})
 	}
 	for _, it := range e.plan.carried {
-		if it.kind == function && !redirected[it] && !strings.Contains(it.name, ".cold") {
-			res.Functions = append(res.Functions, Function{Name: it.name, NewName: it.name, NewSize: it.size, New: true, Global: it.global()})
+		if it.kind == function && !redirected[it] && it.parent == nil {
+			res.Functions = append(res.Functions, Function{Name: it.name, NewName: it.name, NewSize: e.secOf[it].Size, New: true, Global: it.global()})
 		}
 	}
 	return res

@@ -36,6 +36,8 @@ func include(old, new *object, sp []special) (*plan, error) {
 			if it.twin != nil {
 				p.alreadyRan = append(p.alreadyRan, it.name)
 			}
+		case it.twin != nil && it.twin.life == exitOnly:
+			return nil, refuse.New(refuse.NoFtraceSite, it.name, "the function is __exit code, which is not traced")
 		case it.twin != nil:
 			p.redirected = append(p.redirected, it)
 			roots = append(roots, it)

@@ -2,7 +2,10 @@
 
 package patchgen
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // LineMap tells where the lines of the old source stand in the new one.
 type LineMap struct {
@@ -32,12 +35,33 @@ func (m *LineMap) New(old int) (line int, ok bool) {
 	return old + shift, true
 }
 
+// touches reports whether the patch changes lines from through to, or adds
+// some between them.
+func (m *LineMap) touches(from, to int) bool {
+	for _, h := range m.Hunks {
+		if h.OldStart <= to && h.OldStart+h.OldLines > from && (h.OldLines > 0 || h.OldStart > from) {
+			return true
+		}
+	}
+	return false
+}
+
+// extent gives the first and last source line of a function of the old
+// version, as DWARF has it; ok is false if it is not known.
+type extent func(function string) (from, to int, ok bool)
+
 // onlyLines reports that two functions differ in nothing but line numbers:
-// instruction for instruction the same, apart from 32-bit immediates that are
-// the number of an old line here and of the same line there. Such a
-// difference is no change: __LINE__ moves with every line added above.
+// instruction for instruction the same, apart from constants that are the
+// number of a line of this function in the old source here, and of the same
+// line in the new one there. Such a difference is no change: __LINE__ moves
+// with every line added above. A function whose own lines the patch touches
+// never counts as unchanged.
 func (c *comparer) onlyLines(a, b *item) bool {
-	if c.lines == nil || a.kind != function || b.kind != function {
+	if c.lines == nil || c.extent == nil || a.kind != function || b.kind != function {
+		return false
+	}
+	from, to, known := c.extent(strings.TrimSuffix(a.name, clone.FindString(a.name)))
+	if !known || c.lines.touches(from, to) {
 		return false
 	}
 	a.insnAt(a.off)
@@ -55,13 +79,13 @@ func (c *comparer) onlyLines(a, b *item) bool {
 		if bytes.Equal(x, y) {
 			continue
 		}
-		at, va, okA := in.imm32(ca)
-		_, vb, okB := other.imm32(cb)
+		at, va, okA := in.lineNumber(ca)
+		_, vb, okB := other.lineNumber(cb)
 		if !okA || !okB || !bytes.Equal(ca[in.off:at], cb[in.off:at]) {
 			return false
 		}
 		want, kept := c.lines.New(int(va))
-		if !kept || want != int(vb) || va == 0 {
+		if !kept || want != int(vb) || int(va) < from || int(va) > to {
 			return false
 		}
 	}

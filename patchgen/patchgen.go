@@ -49,6 +49,9 @@ type Input struct {
 	Sizes Sizes
 	// Lines maps line numbers of the old source to the new one; nil if unknown.
 	Lines *LineMap
+	// OldLines are the source lines of the old version's functions; nil if
+	// unknown. Without them no difference passes as one of line numbers.
+	OldLines Extents
 	// Kernel says where symbols are.
 	Kernel Symbols
 	// Provided lists new global symbols that other units of the patch define.
@@ -103,6 +106,9 @@ func Generate(in Input) (*Result, error) {
 	old, new := view(in.Old, sp), view(in.New, sp)
 	correlate(old, new)
 	c := &comparer{old: old, new: new, lines: in.Lines, same: map[[2]*item]bool{}}
+	if in.OldLines != nil {
+		c.extent = in.OldLines.extent
+	}
 	c.compare()
 	p, err := include(old, new, sp)
 	if err != nil {

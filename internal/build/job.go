@@ -5,7 +5,9 @@ package build
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/kallsyms"
@@ -188,7 +190,8 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 	var ran []string
 	empty := true
 	for i, u := range units {
-		if err := j.checkUnit(ctx, u); err != nil {
+		lines, err := j.checkUnit(ctx, u)
+		if err != nil {
 			return err
 		}
 		ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed}
@@ -196,7 +199,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 			ks.module = m.obj
 		}
 		res, err := patchgen.Generate(patchgen.Input{
-			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source],
+			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
 			Kernel: ks, Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
 		})
 		if err != nil {
@@ -220,19 +223,32 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 	return nil
 }
 
-// checkUnit looks at what the objects' code does not show.
-func (j *job) checkUnit(ctx context.Context, u *unit) error {
+// checkUnit looks at what the objects' code does not show, and reads where
+// the old version's functions stand in the source.
+func (j *job) checkUnit(ctx context.Context, u *unit) (patchgen.Extents, error) {
 	old, err := os.ReadFile(u.oldPath)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	new, err := os.ReadFile(u.newPath)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := patchgen.CheckLayouts(old, new); err != nil {
-		return err
+		return nil, err
 	}
+	if err := j.checkExports(ctx, u); err != nil {
+		return nil, err
+	}
+	lines, err := patchgen.ReadExtents(old, u.tu.Source)
+	if err != nil {
+		return nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
+	}
+	return lines, nil
+}
+
+// checkExports compares the checksums of what a unit exports.
+func (j *job) checkExports(ctx context.Context, u *unit) error {
 	if !exportsAny(u.old) {
 		return nil
 	}
@@ -244,9 +260,9 @@ func (j *job) checkUnit(ctx context.Context, u *unit) error {
 	if err != nil {
 		return err
 	}
-	for name, crc := range before {
-		if now, ok := after[name]; ok && now != crc {
-			return refuse.New(refuse.ExportCRC, name, "the checksum of the exported symbol would change from %#08x to %#08x, and modules that use it were built for the old one", crc, now)
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		if now, ok := after[name]; ok && now != before[name] {
+			return refuse.New(refuse.ExportCRC, name, "the checksum of the exported symbol would change from %#08x to %#08x, and modules that use it were built for the old one", before[name], now)
 		}
 	}
 	return nil

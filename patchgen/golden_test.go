@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/lupatch/lupatch/internal/elfobj"
+	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/patchgen"
+	"github.com/rogpeppe/go-internal/diff"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var update = flag.Bool("update", false, "write the results found as those wanted")
+
+// kernelFlags are those of a kernel build that shape what patchgen sees, with
+// the sections that lupatch adds.
+var kernelFlags = strings.Fields(`-O2 -g -std=gnu11 -mcmodel=kernel -fno-pic -mno-red-zone -fno-asynchronous-unwind-tables
+	-fcf-protection=none -fno-strict-aliasing -fno-stack-protector -fno-jump-tables -fno-common
+	-pg -mfentry -mrecord-mcount -ffunction-sections -fdata-sections -fno-optimize-sibling-calls`)
+
+// TestGolden runs every case of testdata: two versions of a file, what the
+// kernel has, and what has to come out. Each is named after what it is about.
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(files) < 30 {
+		t.Fatalf("%d cases found, %v", len(files), err)
+	}
+	for _, path := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(path), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			golden(t, path)
+		})
+	}
+}
+
+func golden(t *testing.T, path string) {
+	ar, err := txtar.ParseFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, f := range ar.Files {
+		files[f.Name] = f.Data
+	}
+	k := parseKernel(t, string(files["kernel"]))
+	got := generate(t, files, k)
+	if *update {
+		for i, f := range ar.Files {
+			if f.Name == "want" {
+				ar.Files[i].Data = []byte(got)
+			}
+		}
+		if err := os.WriteFile(path, txtar.Format(ar), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if d := cmp.Diff(string(files["want"]), got); d != "" {
+		t.Errorf("-want +got\n%s", d)
+	}
+}
+
+func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
+	dir := t.TempDir()
+	old, oldBytes := compile(t, dir, files["old.c"], k.cflags)
+	new, newBytes := compile(t, dir, files["new.c"], k.cflags)
+	if err := patchgen.CheckLayouts(oldBytes, newBytes); err != nil {
+		return refusal(t, err)
+	}
+	ext, err := patchgen.ReadExtents(oldBytes, "unit.c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := patchgen.Input{
+		Unit: k.unit, Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: lineMap(files["old.c"], files["new.c"]),
+		OldLines: ext, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
+	}
+	res, err := patchgen.Generate(in)
+	if err != nil {
+		if res != nil {
+			t.Error("a refusal came with a result")
+		}
+		return refusal(t, err)
+	}
+	out := describe(res)
+	if !res.Empty() {
+		linkable(t, dir, res)
+	}
+	return out
+}
+
+func refusal(t *testing.T, err error) string {
+	e, ok := refuse.As(err)
+	if !ok {
+		t.Fatalf("not a refusal: %v", err)
+	}
+	return fmt.Sprintf("refuse %s at %s\n", e.ID, e.Where)
+}
+
+// linkable lets the linker judge the object.
+func linkable(t *testing.T, dir string, res *patchgen.Result) {
+	b, err := res.Object.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := filepath.Join(dir, "out.o")
+	if err := os.WriteFile(o, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if msg, err := exec.Command("ld", "-r", "-o", o+".linked", o).CombinedOutput(); err != nil || len(msg) > 0 {
+		t.Errorf("ld -r: %v\n%s", err, msg)
+	}
+}
+
+func compile(t *testing.T, dir string, src []byte, extra []string) (*elfobj.File, []byte) {
+	t.Helper()
+	c, o := filepath.Join(dir, "unit.c"), filepath.Join(dir, "unit.o")
+	if err := os.WriteFile(c, src, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := slices.Concat(kernelFlags, extra, []string{"-I", "testdata", "-c", "-o", o, c})
+	if out, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+		t.Fatalf("gcc: %v\n%s", err, out)
+	}
+	b, err := os.ReadFile(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elfobj.Read(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, b
+}
+
+// lineMap compares the versions line by line.
+func lineMap(old, new []byte) *patchgen.LineMap {
+	m := &patchgen.LineMap{}
+	o, n := 0, 0
+	text := string(diff.Diff("a", old, "b", new))
+	for _, l := range strings.SplitAfter(text, "\n") {
+		switch {
+		case strings.HasPrefix(l, "@@"):
+			fmt.Sscanf(l, "@@ -%d", &o)
+			i := strings.Index(l, "+")
+			fmt.Sscanf(l[i:], "+%d", &n)
+		case o == 0 || l == "":
+		case l[0] == '-':
+			m.Hunks = append(m.Hunks, patchgen.LineHunk{OldStart: o, OldLines: 1, NewStart: n})
+			o++
+		case l[0] == '+':
+			m.Hunks = append(m.Hunks, patchgen.LineHunk{OldStart: o, NewStart: n, NewLines: 1})
+			n++
+		default:
+			o, n = o+1, n+1
+		}
+	}
+	return m
+}
+
+// describe writes a result as text.
+func describe(r *patchgen.Result) string {
+	var b strings.Builder
+	for _, f := range r.Functions {
+		verb := "redirect"
+		if f.New {
+			verb = "new"
+		}
+		fmt.Fprintf(&b, "%s %s", verb, f.Name)
+		if f.ProbeOnly {
+			b.WriteString(" (probe)")
+		}
+		b.WriteByte('\n')
+	}
+	for _, s := range r.AlreadyRan {
+		fmt.Fprintf(&b, "already ran %s\n", s)
+	}
+	if r.Empty() {
+		b.WriteString("no object\n")
+		return b.String()
+	}
+	var refs []string
+	for ref := range r.Refs {
+		if ref.Exported {
+			refs = append(refs, "export "+ref.Symbol)
+		} else {
+			refs = append(refs, fmt.Sprintf("klp %s:%s,%d", ref.Object, ref.Symbol, ref.Sympos))
+		}
+	}
+	slices.Sort(refs)
+	for _, s := range refs {
+		if s != "export __fentry__" {
+			b.WriteString(s + "\n")
+		}
+	}
+	secs := map[string]int{}
+	for _, s := range r.Object.Sections {
+		if strings.HasPrefix(s.Name, ".text.") || strings.Contains(s.Name, ".str") {
+			continue
+		}
+		secs[s.Name] += int(s.Size)
+	}
+	for _, n := range slices.Sorted(maps.Keys(secs)) {
+		fmt.Fprintf(&b, "section %s %d\n", n, secs[n])
+	}
+	for _, s := range slices.Concat(r.Escapes, r.Review) {
+		b.WriteString("note " + s + "\n")
+	}
+	return b.String()
+}
+
+// fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
+// "export OWNER SYMBOL", "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL".
+// Every other symbol is a unique one of the unit.
+type fakeKernel struct {
+	unit     string
+	cflags   []string
+	exports  map[string]string
+	pos      map[string]int
+	missing  map[string]bool
+	provided map[string]bool
+}
+
+func parseKernel(t *testing.T, text string) *fakeKernel {
+	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, provided: map[string]bool{}}
+	for _, l := range strings.Split(text, "\n") {
+		f := strings.Fields(l)
+		if len(f) == 0 {
+			continue
+		}
+		switch f[0] {
+		case "unit":
+			k.unit = f[1]
+		case "cflags":
+			k.cflags = f[1:]
+		case "export":
+			k.exports[f[2]] = f[1]
+		case "pos":
+			n, err := strconv.Atoi(f[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			k.pos[f[1]] = n
+		case "missing":
+			k.missing[f[1]] = true
+		case "provided":
+			k.provided[f[1]] = true
+		default:
+			t.Fatalf("kernel: %q", l)
+		}
+	}
+	return k
+}
+
+func (k *fakeKernel) Exported(name string) (string, string, bool) {
+	o, ok := k.exports[name]
+	return o, "", ok
+}
+
+func (k *fakeKernel) Locate(name string, local bool) (patchgen.Ref, error) {
+	if k.missing[name] {
+		return patchgen.Ref{}, refuse.New(refuse.UnresolvedSymbol, name, "missing")
+	}
+	return patchgen.Ref{Object: k.unit, Symbol: name, Sympos: k.pos[name]}, nil
+}
+
+// TestDeterministic: the same input gives the same bytes.
+func TestDeterministic(t *testing.T) {
+	ar, err := txtar.ParseFile("testdata/body-change.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var first []byte
+	for range 5 {
+		dir := t.TempDir()
+		old, _ := compile(t, dir, ar.Files[0].Data, nil)
+		new, _ := compile(t, dir, ar.Files[1].Data, nil)
+		res, err := patchgen.Generate(patchgen.Input{Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Kernel: parseKernel(t, ""), AliasPrefix: "a"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := res.Object.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == nil {
+			first = b
+		}
+		if !bytes.Equal(first, b) {
+			t.Fatal("two runs gave different bytes")
+		}
+	}
+}
