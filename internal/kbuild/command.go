@@ -82,9 +82,14 @@ func (inv *invocation) preprocess(ctx context.Context, args ...string) (text []b
 	}
 	defer os.RemoveAll(dir)
 	depFile := filepath.Join(dir, "deps")
-	// Each round makes at least one folder real; paths are not that deep.
-	const rounds = 32
+	// In each round at least one folder was made real, here or by another
+	// compilation; no header is reached by that many.
+	const rounds = 256
 	for range rounds {
+		var made int64
+		if inv.ov != nil {
+			made = inv.ov.made.Load()
+		}
 		text, log, err := inv.run(ctx, append(args, "-E", "-Wp,-MD,"+depFile, "-o", "-", inv.src)...)
 		if err != nil {
 			return nil, nil, inv.failed(ctx, log, err)
@@ -101,7 +106,7 @@ func (inv *invocation) preprocess(ctx context.Context, args ...string) (text []b
 		if err != nil {
 			return nil, nil, err
 		}
-		if !again {
+		if !again && inv.ov.made.Load() == made {
 			return text, deps, nil
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -29,6 +30,9 @@ type Overlay struct {
 
 	mu   sync.Mutex
 	real map[string]bool
+	// made counts the folders made real: a compilation during which it changes
+	// may have read a file by a way that is gone when it is looked at.
+	made atomic.Int64
 }
 
 // Overlay lays changed files (paths relative to the tree's root; nil means
@@ -131,7 +135,8 @@ func (o *Overlay) linkOnTheWay(p string) (string, bool) {
 		return "", false
 	}
 	at := "."
-	for part := range strings.SplitSeq(path.Dir(rest), "/") {
+	// Not path.Dir: it would take "b/.." out, which is what is looked for.
+	for part := range strings.SplitSeq(rest[:strings.LastIndexByte(rest, '/')+1], "/") {
 		// Up to here all is real, so that ".." means what it says.
 		at = path.Join(at, part)
 		if st, err := os.Lstat(filepath.Join(o.Root, at)); err == nil && st.Mode()&fs.ModeSymlink != 0 {
@@ -161,5 +166,6 @@ func (o *Overlay) materialise(dir string) error {
 		return &os.LinkError{Op: "exchange", Old: place, New: tmp, Err: err}
 	}
 	o.real[dir] = true
+	o.made.Add(1)
 	return os.RemoveAll(tmp)
 }
