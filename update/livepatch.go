@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/lupatch/lupatch/internal/journal"
+	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/versions"
+)
+
+// Result says what became of one update.
+type Result struct {
+	Update string `json:"update"`
+	// Module is the name it is, or was, loaded under; empty in a dry run.
+	Module string `json:"module,omitempty"`
+	// Manifest of the update.
+	Manifest *manifest.Manifest `json:"-"`
+	// Transition is how long tasks were waited for.
+	Transition time.Duration `json:"transition_ns,omitempty"`
+	// Resident says why the module stayed in memory after a rollback; empty if
+	// it did not.
+	Resident string `json:"resident,omitempty"`
+}
+
+// livepatch is the application of one update.
+type livepatch struct {
+	h        *Host
+	opt      *Options
+	image    []byte
+	manifest *manifest.Manifest
+	buildID  string
+	module   string
+	result   *Result
+}
+
+// Apply applies the update files, in the order given, as one change: all of them
+// or none. It needs root. Refusals are those of manifest.ReadModule,
+// versions.State.Check, kpatch.Kernel.Load and TransitionReversed. When ctx ends
+// it is taken back as at the timeout.
+func (h *Host) Apply(ctx context.Context, files []string, opt Options) ([]Result, error) {
+	if !opt.DryRun {
+		unlock, err := h.lock()
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	results := make([]Result, len(files))
+	c := &Change{ID: newID("apply"), Kind: "apply"}
+	state, err := h.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i, file := range files {
+		image, m, err := manifest.ReadModule(file)
+		if err != nil {
+			return nil, err
+		}
+		l := &livepatch{h: h, opt: &opt, image: image, manifest: m, result: &results[i]}
+		if l.buildID, err = kpatch.ImageBuildID(image); err != nil {
+			return nil, err
+		}
+		if l.buildID == "" {
+			return nil, refuse.New(refuse.NotAnUpdate, file, "its module has no build id")
+		}
+		// Before anything is written, all of them are checked, each on the state
+		// that the ones before it will leave.
+		if err := state.Check(m, l.buildID); err != nil {
+			return nil, err
+		}
+		state = state.With(m, l.buildID)
+		results[i] = Result{Update: m.Name, Manifest: m}
+		c.Updates = append(c.Updates, m.Name)
+		c.Steps = append(c.Steps, l.steps()...)
+	}
+	if opt.DryRun {
+		return results, nil
+	}
+	j, err := journal.Open(filepath.Join(h.Root, JournalPath))
+	if err != nil {
+		return nil, err
+	}
+	defer j.Close()
+	if err := c.run(ctx, j, opt.report); err != nil {
+		return nil, err
+	}
+	return results, nil
+}
+
+func (l *livepatch) steps() []Step {
+	step := func(name string, do, undo func(context.Context) error) Step {
+		return Step{Name: name, Update: l.manifest.Name, Module: func() string { return l.module }, Do: do, Undo: undo}
+	}
+	return []Step{
+		step("checked", l.check, nil),
+		step("staged", l.stage, l.unstage),
+		step("loading", l.load, l.takeBack),
+		step("transition", l.wait, nil),
+	}
+}
+
+func (l *livepatch) check(ctx context.Context) error {
+	state, err := l.h.State(ctx)
+	if err != nil {
+		return err
+	}
+	return state.Check(l.manifest, l.buildID)
+}
+
+// stage finds the name to load the module under and puts its file in the store.
+// Copies that an earlier rollback left in memory are unloaded if that has become
+// safe, else the update becomes a further generation of them.
+func (l *livepatch) stage(ctx context.Context) error {
+	state, err := l.h.State(ctx)
+	if err != nil {
+		return err
+	}
+	for generation := 1; ; generation++ {
+		l.module = kpatch.GenerationName(l.manifest.Name, generation)
+		loaded, err := l.h.Kernel.Loaded(l.module)
+		if err != nil {
+			return err
+		}
+		if !loaded {
+			break
+		}
+		if err := l.clear(ctx, state, l.module); err == nil {
+			break
+		} else if e, ok := refuse.As(err); !ok || e.ID != refuse.UnloadUnsafe {
+			return err
+		}
+	}
+	if l.module != l.manifest.Name {
+		// The name is tried here: a signed module cannot have another.
+		if _, err := kpatch.Renamed(l.image, l.module); err != nil {
+			return err
+		}
+	}
+	l.result.Module = l.module
+	return l.h.Store.Put(l.module, l.image)
+}
+
+// clear unloads a resident module of lupatch's.
+func (l *livepatch) clear(ctx context.Context, state *versions.State, module string) error {
+	for _, u := range state.Resident {
+		if u.Module != module {
+			continue
+		}
+		if err := l.h.Kernel.Unload(ctx, module, u.Manifest.Escapes); err != nil {
+			return err
+		}
+		return l.h.Store.Remove(module)
+	}
+	return refuse.New(refuse.LoadRefused, l.manifest.Name, "a module named %s is in memory that is not lupatch's", module)
+}
+
+// unstage keeps the file of a module that could not be unloaded: without it the
+// module would be nobody's.
+func (l *livepatch) unstage(context.Context) error {
+	if loaded, err := l.h.Kernel.Loaded(l.module); err != nil || loaded {
+		return err
+	}
+	return l.h.Store.Remove(l.module)
+}
+
+func (l *livepatch) load(ctx context.Context) error {
+	image := l.image
+	if l.module != l.manifest.Name {
+		var err error
+		if image, err = kpatch.Renamed(image, l.module); err != nil {
+			return err
+		}
+	}
+	return l.h.Kernel.Load(ctx, image, "")
+}
+
+// takeBack disables the livepatch, in whatever state it is, and unloads it if
+// that is safe.
+func (l *livepatch) takeBack(ctx context.Context) error {
+	k := l.h.Kernel
+	err := k.Disable(ctx, l.module)
+	if e, ok := refuse.As(err); ok && e.ID == refuse.NotApplied {
+		err = nil
+	}
+	if err != nil {
+		return err
+	}
+	if enabled, err := k.Wait(ctx, l.module, l.report("loading", journal.Undo)); err != nil {
+		return err
+	} else if enabled {
+		return fmt.Errorf("livepatch %s was enabled again by someone else", l.module)
+	}
+	err = k.Unload(ctx, l.module, l.manifest.Escapes)
+	if e, ok := refuse.As(err); ok && (e.ID == refuse.UnloadUnsafe || e.ID == refuse.NotApplied) {
+		return nil // it stays, disabled and harmless, and status shows it
+	}
+	return err
+}
+
+func (l *livepatch) report(step string, state journal.State) func(kpatch.Progress) {
+	return func(p kpatch.Progress) {
+		l.opt.report(Event{Update: l.manifest.Name, Step: step, State: state, Transition: &p})
+	}
+}
+
+func (l *livepatch) wait(ctx context.Context) error {
+	begin := time.Now()
+	limited, cancel := context.WithTimeout(ctx, l.opt.timeout())
+	defer cancel()
+	enabled, err := l.h.Kernel.Wait(limited, l.module, l.report("transition", journal.Begin))
+	if errors.Is(err, kpatch.ErrStillInTransition) {
+		var late bool
+		if late, err = l.h.late(ctx, l.module, l.opt.timeout()); late {
+			enabled, err = true, nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if !enabled {
+		return fmt.Errorf("livepatch %s was disabled by someone else while it was being applied", l.module)
+	}
+	l.result.Transition = time.Since(begin)
+	return nil
+}
+
+// late makes the error of a transition that did not end in time. If it has ended
+// at the last moment, ended is true.
+func (h *Host) late(ctx context.Context, module string, timeout time.Duration) (ended bool, err error) {
+	now, err := h.Kernel.Blockers(context.WithoutCancel(ctx), module)
+	if err != nil {
+		return false, err
+	}
+	if now == nil {
+		return true, nil
+	}
+	who := "tasks that procfs does not show, such as the idle ones"
+	if len(now.Remaining) > 0 {
+		who = kpatch.Names(now.Remaining)
+	}
+	if ctx.Err() != nil {
+		return false, fmt.Errorf("interrupted while waiting for %s: %w", who, ctx.Err())
+	}
+	return false, refuse.New(refuse.TransitionReversed, module, "after %s it still waited for %s", timeout, who)
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/lupatch/lupatch/internal/journal"
+	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/versions"
+)
+
+// rollback takes one update back.
+type rollback struct {
+	h      *Host
+	opt    *Options
+	update *versions.Update
+	result *Result
+}
+
+// Rollback takes the update name back, the newest one if name is empty. Its
+// module is unloaded if that is safe; if not, that is no error and the result
+// says why. It needs root. Refusals are those of versions.State.CheckRollback
+// and TransitionReversed: then the update is in force as before.
+func (h *Host) Rollback(ctx context.Context, name string, opt Options) (*Result, error) {
+	if !opt.DryRun {
+		unlock, err := h.lock()
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	state, err := h.State(ctx)
+	if err != nil {
+		return nil, err
+	}
+	u, err := state.CheckRollback(name)
+	if err != nil {
+		return nil, err
+	}
+	r := &rollback{h: h, opt: &opt, update: u, result: &Result{Update: u.Manifest.Name, Module: u.Module, Manifest: u.Manifest}}
+	if opt.DryRun {
+		return r.result, nil
+	}
+	j, err := journal.Open(filepath.Join(h.Root, JournalPath))
+	if err != nil {
+		return nil, err
+	}
+	defer j.Close()
+	c := &Change{ID: newID("rollback"), Kind: "rollback", Updates: []string{u.Manifest.Name}}
+	for _, s := range []Step{{Name: "disabling", Do: r.disable, Undo: r.enable}, {Name: "transition", Do: r.wait, Final: true}, {Name: "unloading", Do: r.unload}} {
+		s.Update, s.Module = u.Manifest.Name, func() string { return u.Module }
+		c.Steps = append(c.Steps, s)
+	}
+	if err := c.run(ctx, j, opt.report); err != nil {
+		return nil, err
+	}
+	return r.result, nil
+}
+
+func (r *rollback) disable(ctx context.Context) error {
+	return r.h.Kernel.Disable(ctx, r.update.Module)
+}
+
+// enable turns the transition round.
+func (r *rollback) enable(ctx context.Context) error {
+	if err := r.h.Kernel.Enable(ctx, r.update.Module); err != nil {
+		return err
+	}
+	enabled, err := r.h.Kernel.Wait(ctx, r.update.Module, r.report(journal.Undo))
+	if err == nil && !enabled {
+		err = fmt.Errorf("livepatch %s was disabled by someone else", r.update.Module)
+	}
+	return err
+}
+
+func (r *rollback) report(state journal.State) func(kpatch.Progress) {
+	return func(p kpatch.Progress) {
+		r.opt.report(Event{Update: r.update.Manifest.Name, Step: "transition", State: state, Transition: &p})
+	}
+}
+
+func (r *rollback) wait(ctx context.Context) error {
+	begin := time.Now()
+	limited, cancel := context.WithTimeout(ctx, r.opt.timeout())
+	defer cancel()
+	enabled, err := r.h.Kernel.Wait(limited, r.update.Module, r.report(journal.Begin))
+	if errors.Is(err, kpatch.ErrStillInTransition) {
+		var ended bool
+		if ended, err = r.h.late(ctx, r.update.Module, r.opt.timeout()); ended {
+			enabled, err = false, nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if enabled {
+		return fmt.Errorf("livepatch %s was enabled again by someone else while it was being taken back", r.update.Module)
+	}
+	r.result.Transition = time.Since(begin)
+	return nil
+}
+
+// unload is the last step and never fails for the module's sake: the update is
+// back already, and what is in the way now may be gone at the next look.
+func (r *rollback) unload(ctx context.Context) error {
+	err := r.h.Kernel.Unload(ctx, r.update.Module, r.update.Manifest.Escapes)
+	if err == nil {
+		err = r.h.Store.Remove(r.update.Module)
+	}
+	if err != nil {
+		r.result.Resident = err.Error()
+		if e, ok := refuse.As(err); ok {
+			r.result.Resident = e.Detail
+		}
+	}
+	return nil
+}

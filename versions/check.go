@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package versions
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/kpatch"
+)
+
+// Check says whether the update m, whose module has buildID, can be applied in
+// this state. The refusals, in the order they are looked for: WrongRelease,
+// AlreadyApplied, KernelBusy, ForeignLivepatch, FunctionConflict, WrongUnit,
+// WrongVersion.
+func (s *State) Check(m *manifest.Manifest, buildID string) error {
+	if m.Method != "livepatch" {
+		return refuse.New(refuse.NotAnUpdate, m.Name, "it replaces a whole driver, which this lupatch cannot do")
+	}
+	if m.Release != s.Release {
+		return refuse.New(refuse.WrongRelease, m.Name, "it is for kernel %s, this is %s", m.Release, s.Release)
+	}
+	for _, u := range s.Updates {
+		if u.Manifest.Name != m.Name || !u.InForce() {
+			continue
+		}
+		if u.BuildID != buildID {
+			e := refuse.New(refuse.FunctionConflict, m.Name, "another build of the same update is in the kernel")
+			e.Remedy = "roll it back first: lupatch rollback " + m.Name
+			return e
+		}
+		if u.Livepatch.Transition && !u.Livepatch.Enabled {
+			return refuse.New(refuse.KernelBusy, m.Name, "it is just being taken back")
+		}
+		return refuse.New(refuse.AlreadyApplied, m.Name, "it is in the kernel already, as module %s", u.Module)
+	}
+	for _, check := range []func(*manifest.Manifest, string) error{s.checkBusy, s.checkForeign, s.checkConflict, s.checkUnits} {
+		if err := check(m, buildID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *State) checkBusy(m *manifest.Manifest, _ string) error {
+	for _, p := range s.livepatches() {
+		if p.Transition {
+			return refuse.New(refuse.KernelBusy, m.Name, "the livepatch %s is in transition", p.Name)
+		}
+	}
+	return nil
+}
+
+func (s *State) livepatches() []kpatch.Livepatch {
+	list := append([]kpatch.Livepatch{}, s.Foreign...)
+	for _, u := range s.Updates {
+		list = append(list, *u.Livepatch)
+	}
+	return list
+}
+
+func (s *State) checkForeign(m *manifest.Manifest, buildID string) error {
+	for _, p := range s.Foreign {
+		if p.Name == m.Name && p.BuildID != "" && p.BuildID == buildID {
+			e := refuse.New(refuse.AlreadyApplied, m.Name, "it is in the kernel already, but it was not lupatch that loaded it")
+			e.Remedy = "to have lupatch look after it, take it back by hand (echo 0 > /sys/kernel/livepatch/" + p.Name + "/enabled, then rmmod " + p.Name + ") and apply it again"
+			return e
+		}
+		if p.Name == m.Name {
+			return refuse.New(refuse.ForeignLivepatch, m.Name, "a livepatch of that name is in the kernel that is not lupatch's")
+		}
+		for _, o := range p.Objects {
+			u := (&Update{Manifest: m}).unit(o.Name)
+			if u == nil {
+				continue
+			}
+			for _, f := range o.Functions {
+				if replaces(u, f) {
+					return refuse.New(refuse.ForeignLivepatch, m.Name, "%s of %s is replaced by the livepatch %s already", f.Name, o.Name, p.Name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// checkConflict finds updates on the same function that m was not built on.
+func (s *State) checkConflict(m *manifest.Manifest, _ string) error {
+	for _, other := range s.Updates {
+		if !other.InForce() {
+			continue
+		}
+		for i := range m.Units {
+			u := &m.Units[i]
+			theirs := other.unit(u.Name)
+			if theirs == nil || u.Needs >= theirs.Gives {
+				continue
+			}
+			for _, f := range theirs.Functions {
+				if !f.New && replaces(u, kpatch.Function{Name: f.Name, Sympos: sympos(f.Sympos)}) {
+					return refuse.New(refuse.FunctionConflict, m.Name, "%s of %s is replaced by the update %s already", f.Name, u.Name, other.Manifest.Name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (s *State) checkUnits(m *manifest.Manifest, _ string) error {
+	for i := range m.Units {
+		u := &m.Units[i]
+		have, err := s.kernel.UnitBuildID(u.Name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && u.Name != Vmlinux:
+			// The module is not loaded: the update's own check, in its pre-patch
+			// callback, looks at it when it comes.
+		case err != nil:
+			return err
+		case have != u.BuildID:
+			return refuse.New(refuse.WrongUnit, m.Name, "the running %s has build id %.12s…, the update was verified against %.12s…", u.Name, have, u.BuildID)
+		}
+		if v := s.Version(u.Name); v != u.Needs {
+			e := refuse.New(refuse.WrongVersion, m.Name, "%s is at version %d, the update needs version %d", u.Name, v, u.Needs)
+			if v > u.Needs {
+				e.Remedy = "build it on top of what is applied, or roll that back first: see `lupatch status`"
+			}
+			return e
+		}
+	}
+	return nil
+}
+
+func replaces(u *manifest.Unit, f kpatch.Function) bool {
+	for _, g := range u.Functions {
+		if !g.New && g.Name == f.Name && sympos(g.Sympos) == sympos(f.Sympos) {
+			return true
+		}
+	}
+	return false
+}
+
+// sympos gives the position as sysfs shows it: 0, unique, is the first.
+func sympos(n int) int { return max(n, 1) }
+
+// CheckRollback says whether the update name can be taken back, and which one
+// that is; an empty name means the newest. The refusals: NotApplied, NotNewest,
+// KernelBusy.
+func (s *State) CheckRollback(name string) (*Update, error) {
+	var found *Update
+	for i := range s.Updates {
+		u := &s.Updates[i]
+		if u.InForce() && (name == "" || u.Manifest.Name == name || u.Module == name) {
+			found = u
+			break
+		}
+	}
+	if found == nil {
+		return nil, s.nothing(name)
+	}
+	for i := range s.Updates {
+		later := &s.Updates[i]
+		if later == found || !later.InForce() {
+			continue
+		}
+		for _, u := range found.Manifest.Units {
+			if l := later.unit(u.Name); l != nil && l.Gives > u.Gives {
+				return nil, refuse.New(refuse.NotNewest, found.Manifest.Name, "%s stands on it (version %d of %s)", later.Manifest.Name, l.Gives, u.Name)
+			}
+		}
+	}
+	for _, p := range s.livepatches() {
+		if p.Transition && p.Name != found.Module {
+			return nil, refuse.New(refuse.KernelBusy, found.Manifest.Name, "the livepatch %s is in transition", p.Name)
+		}
+	}
+	return found, nil
+}
+
+func (s *State) nothing(name string) error {
+	if name == "" {
+		return refuse.New(refuse.NotApplied, "", "no update is applied")
+	}
+	for _, u := range s.Resident {
+		if u.Manifest.Name == name || u.Module == name {
+			return refuse.New(refuse.NotApplied, name, "it has been taken back already; only its module is still in memory")
+		}
+	}
+	for _, p := range s.Foreign {
+		if p.Name == name {
+			return refuse.New(refuse.NotApplied, name, "it is a livepatch that lupatch did not load and does not touch")
+		}
+	}
+	return refuse.New(refuse.NotApplied, name, "there is no such update in the kernel")
+}
