@@ -63,6 +63,9 @@ func (t *Tree) listFull(ctx context.Context, dir, source string) (*listing, erro
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
+	if err != nil && strings.Contains(log, "No rule to make target '"+goal+"'") {
+		return nil, t.notBuilt(source)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("making what %s needs: %w: %s", source, err, firstErrors(log, 3))
 	}

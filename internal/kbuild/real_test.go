@@ -120,6 +120,7 @@ func TestRealUnits(t *testing.T) {
 		"fs/xfs/libxfs/xfs_alloc.c": {"xfs", "fs/xfs/xfs", ""}, // by the makefile above
 		"drivers/gpu/drm/amd/display/dc/core/dc.c": {"amdgpu", "drivers/gpu/drm/amd/amdgpu/amdgpu", ""}, // by one beside
 		"sound/pci/hda/hda_codec.c":                {"snd_hda_codec", "sound/pci/hda/snd-hda-codec", ""},
+		"virt/kvm/kvm_main.c":                      {"kvm", "arch/x86/kvm/kvm", ""},
 		"kernel/fork.c":                            {Vmlinux, "", ""},
 		"arch/x86/kernel/process_64.c":             {Vmlinux, "", ""},
 		"net/socket.c":                             {Vmlinux, "", ""}, // a whole subsystem below it

@@ -65,14 +65,21 @@ func (t *Tree) name() string {
 	return t.Release
 }
 
+// builtElsewhere are folders whose files are built by makefiles that are neither
+// theirs nor of a folder above.
+var builtElsewhere = map[string]string{"virt/kvm": "arch/x86/kvm"}
+
 // findListing looks for the folder whose makefiles build the source: mostly its
 // own, sometimes one above (fs/xfs/libxfs), sometimes one beside that one
 // (drivers/gpu/drm/amd). Whole subsystems are not searched: that takes long and
-// finds nothing more.
+// finds nothing more. It gives no listing if there is none.
 func (t *Tree) findListing(ctx context.Context, source string) (*listing, string, error) {
 	own := path.Dir(source)
+	if other, ok := builtElsewhere[own]; ok {
+		own = other
+	}
 	for dir := own; ; dir = path.Dir(dir) {
-		if dir != own && t.Kind != KindModule && strings.Count(dir, "/") < 1 {
+		if dir != own && t.Kind != KindModule && !strings.Contains(dir, "/") {
 			return nil, "", nil
 		}
 		l, err := t.list(ctx, dir)
@@ -82,20 +89,30 @@ func (t *Tree) findListing(ctx context.Context, source string) (*listing, string
 		if _, ok := l.Sources[source]; ok {
 			return l, dir, nil
 		}
-		if l.blocks(path.Dir(source)) {
-			l, err := t.listFull(ctx, dir, source)
-			if err != nil {
+		if t.Kind != KindModule && l.blocks(own) {
+			if l, err = t.listFull(ctx, dir, source); err != nil {
 				return nil, "", err
 			}
-			if _, ok := l.Sources[source]; !ok {
-				return nil, "", nil
+			if _, ok := l.Sources[source]; ok {
+				return l, dir, nil
 			}
-			return l, dir, nil
+			return nil, "", nil
 		}
-		if dir == "." {
+		// A folder whose makefile builds others of its files leaves this one out.
+		if dir == "." || dir == own && l.builds(dir) {
 			return nil, "", nil
 		}
 	}
+}
+
+// builds says whether anything in the folder itself is built.
+func (l *listing) builds(dir string) bool {
+	for src := range l.Sources {
+		if path.Dir(src) == dir {
+			return true
+		}
+	}
+	return false
 }
 
 // blocks says whether something in the folder cannot be made without host tools.
