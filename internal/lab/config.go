@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/lupatch/lupatch/internal/deb"
+	"github.com/lupatch/lupatch/internal/lab/kmodule"
 )
 
 // Defaults of Config.
@@ -64,6 +65,10 @@ type Config struct {
 	Modules, Available []string
 	// NoDrivers leaves the drivers of the devices unloaded, though available.
 	NoDrivers bool
+	// SerialAgent keeps the agent on the second serial port, some 60 kB/s into
+	// the guest. Otherwise it is on a virtio port, ten times as fast, if the
+	// kernel has the modules for one, which are then loaded.
+	SerialAgent bool
 	// ManualNetwork leaves interfaces without address and down.
 	ManualNetwork bool
 	// Files are there from the start.
@@ -77,6 +82,8 @@ type Config struct {
 	ConsoleLog io.Writer
 	// Progress is told of downloads and of the boot, if not nil.
 	Progress deb.Progress
+
+	tree *kmodule.Tree // of the kernel, once prepared
 }
 
 // NIC is a network card.

@@ -15,8 +15,12 @@ import (
 // beginning, and the faults of the rest.
 const maxConsole = 32 << 20
 
-// tailLines is how much of the console goes into an error.
-const tailLines = 25
+// tailLines is how much of the console goes into an error; with a fault among
+// the last traceLines, it begins there.
+const (
+	tailLines  = 25
+	traceLines = 60
+)
 
 // console records what the kernel says.
 type console struct {
@@ -61,11 +65,21 @@ func (c *console) line(s string) {
 		c.text.WriteString(s)
 		c.text.WriteByte('\n')
 	}
-	if c.last = append(c.last, s); len(c.last) > tailLines {
+	if c.last = append(c.last, s); len(c.last) > traceLines {
 		c.last = c.last[1:]
 	}
 	if name, ok := findFault(s); ok {
 		c.faults = append(c.faults, Fault{Pattern: name, Line: c.lines, Text: s})
+	}
+}
+
+// end searches a last line that was never finished.
+func (c *console) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.partial) > 0 {
+		c.line(string(c.partial))
+		c.partial = nil
 	}
 }
 
@@ -76,10 +90,23 @@ func (c *console) String() string {
 	return c.text.String() + string(c.partial)
 }
 
+// tail is what an error shows: the end of the console, or the first fault of
+// the last lines and what follows it.
 func (c *console) tail() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return strings.Join(append(append([]string(nil), c.last...), string(c.partial)), "\n")
+	lines := append([]string(nil), c.last...)
+	if len(c.partial) > 0 {
+		lines = append(lines, string(c.partial))
+	}
+	from := max(0, len(lines)-tailLines)
+	for _, f := range c.faults {
+		if i := f.Line - 1 - (c.lines - len(c.last)); i >= 0 {
+			from = min(from, max(0, i-1))
+			break
+		}
+	}
+	return strings.Join(lines[from:], "\n")
 }
 
 func (c *console) allFaults() []Fault {
@@ -103,7 +130,7 @@ func (c *console) wait(ctx context.Context, gone <-chan struct{}, re *regexp.Reg
 			if m := re.FindString(c.String()); m != "" {
 				return m, nil
 			}
-			return "", fmt.Errorf("waiting for %q on the console: the lab host has ended", re)
+			return "", fmt.Errorf("waiting for %q on the console: %w", re, ErrEnded)
 		case <-ctx.Done():
 			return "", fmt.Errorf("waiting for %q on the console: %w", re, ctx.Err())
 		}

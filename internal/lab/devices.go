@@ -31,10 +31,10 @@ var (
 		"virtio": {"virtio_pci", "virtio_blk"},
 	}
 	SoundModels = map[string][]string{
-		"AC97":      {"snd-intel8x0"},
-		"ES1370":    {"snd-ens1370"},
-		"intel-hda": {"snd-hda-intel", "snd-hda-codec-generic"},
-		"ich9-hda":  {"snd-hda-intel", "snd-hda-codec-generic"},
+		"AC97":           {"snd-intel8x0"},
+		"ES1370":         {"snd-ens1370"},
+		"intel-hda":      {"snd-hda-intel", "snd-hda-codec-generic"},
+		"ich9-intel-hda": {"snd-hda-intel", "snd-hda-codec-generic"},
 	}
 )
 
@@ -123,7 +123,7 @@ func (c *Config) deviceArgs(images []string) []string {
 		}
 		args = append(args, "-audiodev", audio)
 		switch s.Model {
-		case "intel-hda", "ich9-hda":
+		case "intel-hda", "ich9-intel-hda":
 			args = append(args, "-device", fmt.Sprintf("%s,id=hda%d", s.Model, i), "-device", fmt.Sprintf("hda-duplex,audiodev=snd%d,bus=hda%d.0", i, i))
 		default:
 			args = append(args, "-device", fmt.Sprintf("%s,audiodev=snd%d", s.Model, i))

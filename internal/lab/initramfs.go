@@ -115,12 +115,12 @@ func addBusybox(ctx context.Context, w *cpio.Writer, c *Config) error {
 
 // addModules takes the needed modules only: all of them would be 400 MB.
 func addModules(_ context.Context, w *cpio.Writer, c *Config) error {
-	tree, err := kmodule.Open(c.Kernel.Modules())
-	if err != nil {
-		return err
+	var names []string
+	if !c.SerialAgent {
+		names = append(names, agentModules...)
 	}
-	names := append(c.drivers(), c.Modules...)
-	modules, err := tree.Closure(append(names, c.Available...)...)
+	names = append(append(names, c.drivers()...), c.Modules...)
+	modules, err := c.tree.Closure(append(names, c.Available...)...)
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func addModules(_ context.Context, w *cpio.Writer, c *Config) error {
 }
 
 func addEtc(_ context.Context, w *cpio.Writer, c *Config) error {
-	g := guest.Config{Hostname: "lab", ManualNetwork: c.ManualNetwork, Networks: c.networks(), Modules: c.Modules}
+	g := guest.Config{Hostname: "lab", ManualNetwork: c.ManualNetwork, Virtio: !c.SerialAgent, Networks: c.networks(), Modules: c.Modules}
 	if !c.NoDrivers {
 		g.Modules = append(c.drivers(), c.Modules...)
 	}
@@ -218,6 +218,24 @@ func (c *Config) prepare(ctx context.Context) error {
 		cache.Progress = c.Progress
 		c.Cache = cache
 	}
+	if err := c.findKernel(ctx); err != nil {
+		return err
+	}
+	tree, err := kmodule.Open(c.Kernel.Modules())
+	if err != nil {
+		return err
+	}
+	for _, m := range agentModules {
+		c.SerialAgent = c.SerialAgent || !tree.Has(m) && !tree.Builtin(m)
+	}
+	c.tree = tree
+	return nil
+}
+
+// agentModules drive the agent's virtio port.
+var agentModules = []string{"virtio_pci", "virtio_console"}
+
+func (c *Config) findKernel(ctx context.Context) error {
 	if c.Kernel != nil {
 		return nil
 	}

@@ -44,7 +44,13 @@ func machineArgs(c *Config, accel Accel, initrd string, images []string) []strin
 		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.Memory),
 		"-kernel", c.Kernel.Vmlinuz(), "-initrd", initrd, "-append", strings.Join(cmdline, " "),
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD), "-serial", "chardev:console",
-		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", agentFD), "-serial", "chardev:agent",
+		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", agentFD),
+	}
+	if c.SerialAgent {
+		args = append(args, "-serial", "chardev:agent")
+	} else {
+		// Far from where cards are expected: their slots count from 2 up.
+		args = append(args, "-device", "virtio-serial-pci,addr=1e", "-device", "virtserialport,chardev=agent,name="+guest.VirtioPort)
 	}
 	return append(args, c.deviceArgs(images)...)
 }
@@ -52,7 +58,7 @@ func machineArgs(c *Config, accel Accel, initrd string, images []string) []strin
 // machine is a running QEMU.
 type machine struct {
 	cmd     *exec.Cmd
-	agent   *os.File      // the guest's second serial port
+	agent   *os.File      // the guest agent's end
 	done    chan struct{} // closed when QEMU has ended and its console is read
 	said    bytes.Buffer  // QEMU's own messages; to be read after done
 	exitErr error         // after done
@@ -60,7 +66,7 @@ type machine struct {
 
 // startMachine starts QEMU. It is killed when ctx ends, and by the kernel when
 // this process dies in whatever way.
-func startMachine(ctx context.Context, args []string, con io.Writer) (*machine, error) {
+func startMachine(ctx context.Context, args []string, con *console) (*machine, error) {
 	path, err := exec.LookPath(qemuProgram)
 	if err != nil {
 		return nil, ErrNoQEMU
@@ -99,6 +105,7 @@ func startMachine(ctx context.Context, args []string, con io.Writer) (*machine, 
 		go func() {
 			defer close(consoleRead)
 			_, _ = io.Copy(con, conOurs)
+			con.end()
 			conOurs.Close()
 		}()
 		m.exitErr = m.cmd.Wait()

@@ -41,20 +41,21 @@ func runAgent() {
 }
 
 func serve() error {
-	port, err := openPort(Port)
-	if err != nil {
-		return err
-	}
 	conf, err := readConfig()
 	if err != nil {
 		return err
 	}
-	a := &agent{
-		enc: wire.NewEncoder(port), port: port,
-		procs: map[uint64]*process{}, puts: map[uint64]*upload{}, halts: map[uint64]chan struct{}{},
-	}
-	if a.release, err = kernelRelease(); err != nil {
+	release, err := kernelRelease()
+	if err != nil {
 		return err
+	}
+	port, err := openAgentPort(conf, release)
+	if err != nil {
+		return err
+	}
+	a := &agent{
+		enc: wire.NewEncoder(port), port: port, release: release,
+		procs: map[uint64]*process{}, puts: map[uint64]*upload{}, halts: map[uint64]chan struct{}{},
 	}
 	_ = unix.Sethostname([]byte(conf.Hostname))
 	if a.net, err = watchNetwork(conf); err != nil {
@@ -71,7 +72,7 @@ func serve() error {
 	hello.Uptime = uptime()
 	// The newline ends whatever the port may have carried before.
 	if _, err := port.Write([]byte("\n")); err != nil {
-		return fmt.Errorf("writing to %s: %w", Port, err)
+		return fmt.Errorf("writing to the agent's port: %w", err)
 	}
 	if err := a.enc.Encode(&wire.Message{Op: wire.OpHello, Body: wire.Body(hello)}); err != nil {
 		return err

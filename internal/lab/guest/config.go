@@ -20,14 +20,18 @@ const (
 	InitPath = "/init"
 	// ConfigPath holds a Config.
 	ConfigPath = "/etc/lupatch-lab.json"
-	// Port is the serial port of the agent. The console is on ttyS0, so that no
-	// kernel message gets in between.
-	Port = "/dev/ttyS1"
+	// SerialPort is where the agent is if there is no virtio port. The console
+	// is on ttyS0, so that no kernel message gets in between.
+	SerialPort = "/dev/ttyS1"
+	// VirtioPort is the name of the agent's virtio port.
+	VirtioPort = "org.lupatch.lab.0"
 )
 
 // Config is what the outside wants done before the agent says hello.
 type Config struct {
 	Hostname string `json:"hostname"`
+	// Virtio puts the agent on VirtioPort instead of SerialPort.
+	Virtio bool `json:"virtio,omitempty"`
 	// Modules are loaded at boot, in this order; what they depend on comes first.
 	Modules []string `json:"modules,omitempty"`
 	// Networks are configured whenever an interface with their address appears.

@@ -5,9 +5,53 @@ package guest
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
+
+// openAgentPort opens the port that the configuration names.
+func openAgentPort(conf *Config, release string) (*os.File, error) {
+	if !conf.Virtio {
+		return openPort(SerialPort)
+	}
+	for _, m := range []string{"virtio_pci", "virtio_console"} {
+		if err := modprobe(release, m, ""); err != nil {
+			return nil, err
+		}
+	}
+	return openVirtioPort(VirtioPort)
+}
+
+// virtioDeadline is for the driver, which makes ports after it has been loaded.
+const virtioDeadline = 20 * time.Second
+
+// openVirtioPort waits for a port of virtio-serial to appear. Names are in sysfs
+// only; /dev/virtio-ports is udev's.
+func openVirtioPort(name string) (*os.File, error) {
+	deadline := time.Now().Add(virtioDeadline)
+	for {
+		found, _ := filepath.Glob("/sys/class/virtio-ports/*/name")
+		for _, f := range found {
+			text, _ := os.ReadFile(f)
+			if strings.TrimSpace(string(text)) != name {
+				continue
+			}
+			port, err := os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(f))), os.O_RDWR, 0)
+			if err != nil {
+				return nil, fmt.Errorf("opening the agent's virtio port: %w", err)
+			}
+			return port, nil
+		}
+		if time.Now().After(deadline) {
+			return nil, fmt.Errorf("waiting for the virtio port %s: %w", name, os.ErrDeadlineExceeded)
+		}
+		// sysfs gives no notice of a new folder; this takes a few rounds at most.
+		time.Sleep(5 * time.Millisecond)
+	}
+}
 
 // openPort opens a serial port for bytes as they are: no echo, no line editing,
 // no flow control characters, no signals.
