@@ -68,7 +68,7 @@ func (k *Kernel) loadError(ctx context.Context, name string, errno error, log []
 		return made(refuse.NotPermitted, "%s", k.whyNotPermitted())
 	case errors.Is(errno, syscall.EKEYREJECTED), errors.Is(errno, syscall.ENOKEY), errors.Is(errno, syscall.EBADMSG):
 		err := made(refuse.LoadRefused, "the kernel does not accept its signature, or that it has none")
-		e.Refusal.Remedy = "sign it with a key that this host trusts (`lupatch build --sign`), see `lupatch doctor`"
+		e.Refusal.Remedy = "sign it with a key that this host trusts (`lupatch build --help`), see `lupatch doctor`"
 		return err
 	case errors.Is(errno, syscall.EEXIST):
 		return made(refuse.LoadRefused, "a module of that name is loaded already")
