@@ -74,9 +74,20 @@ var moduleSuffixes = map[string]func(io.Reader) (io.Reader, error){
 	".ko.gz":  func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
 }
 
-// builtModule looks for a module by its name below dir; file names may have
-// dashes where the name has underscores.
-func (t *Tree) builtModule(dir, unit string) (string, error) {
+func (t *Tree) builtModule(dir, unit string) (string, error) { return findModule(dir, unit, t.cache) }
+
+// FindModule looks below dir for the module of that name (file names may have
+// dashes where it has underscores) and gives the path of its .ko. A compressed
+// one is unpacked into the user's cache. Refusal: SourceUnavailable.
+func FindModule(dir, unit string) (string, error) {
+	cache, err := cacheRoot("")
+	if err != nil {
+		return "", err
+	}
+	return findModule(dir, unit, cache)
+}
+
+func findModule(dir, unit, cache string) (string, error) {
 	found, suffix := "", ""
 	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
@@ -98,16 +109,16 @@ func (t *Tree) builtModule(dir, unit string) (string, error) {
 	if suffix == ".ko" {
 		return found, nil
 	}
-	return t.unpackModule(found, suffix)
+	return unpackModule(found, suffix, cache)
 }
 
-func (t *Tree) unpackModule(file, suffix string) (string, error) {
+func unpackModule(file, suffix, cache string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return "", fmt.Errorf("reading module: %w", err)
 	}
 	sum := sha256.Sum256(b)
-	out := filepath.Join(t.cache, "modules", hex.EncodeToString(sum[:])[:16], strings.TrimSuffix(filepath.Base(file), suffix)+".ko")
+	out := filepath.Join(cache, "modules", hex.EncodeToString(sum[:])[:16], strings.TrimSuffix(filepath.Base(file), suffix)+".ko")
 	if exists(out) {
 		return out, nil
 	}
