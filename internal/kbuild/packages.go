@@ -28,6 +28,10 @@ var (
 	versionLabel = regexp.MustCompile(`[^A-Za-z0-9.+~_-]`)
 )
 
+// cacheLayout changes when what is laid out in the cache does, so that a newer
+// lupatch does not take an older one's for whole.
+const cacheLayout = "l2"
+
 // openPackages prepares a distribution's source: linux-source, linux-headers and
 // linux-kbuild of the version that the release's kernel has.
 func (t *Tree) openPackages(ctx context.Context) error {
@@ -56,7 +60,7 @@ func (t *Tree) preparePackages(ctx context.Context, ser string) error {
 	if t.Version, err = t.packageVersion(ctx, debs, headers); err != nil {
 		return err
 	}
-	t.Src = filepath.Join(t.cache, "source", safe("linux-source-"+ser+"_"+t.Version))
+	t.Src = filepath.Join(t.cache, "source", safe("linux-source-"+ser+"_"+t.Version+"_"+cacheLayout))
 	// The source takes longest; headers and tools come meanwhile.
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return t.unpackSource(gctx, debs, "linux-source-"+ser) })
@@ -76,7 +80,7 @@ type record struct {
 }
 
 func (t *Tree) recordFile() string {
-	return filepath.Join(t.cache, "prepared", safe(t.Release)+".json")
+	return filepath.Join(t.cache, "prepared", safe(t.Release+"_"+cacheLayout)+".json")
 }
 
 func (t *Tree) readRecord() (r record, ok bool) {
@@ -166,7 +170,7 @@ func (t *Tree) makeObjtree(ctx context.Context, debs *deb.Cache, headers string)
 	if err != nil {
 		return err
 	}
-	t.Obj = filepath.Join(t.cache, "obj", safe(t.Release+"_"+t.Version+"_"+toolsVersion))
+	t.Obj = filepath.Join(t.cache, "obj", safe(t.Release+"_"+t.Version+"_"+toolsVersion+"_"+cacheLayout))
 	return once(ctx, t.Obj, func(tmp string) error {
 		h, err := debs.Unpack(ctx, headers, t.Version)
 		if err != nil {
