@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/lupatch/lupatch/update"
+)
+
+var (
+	timeoutFlag = &cli.DurationFlag{Name: "timeout", Value: update.DefaultTimeout, Usage: "how long tasks may take to leave the code that is replaced; then all is taken back"}
+	yesFlag     = &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, on a terminal"}
+	dryRunFlag  = &cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "check only; change nothing"}
+)
+
+func (h *host) applyCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "apply",
+		Usage:     "put updates into the running kernel",
+		ArgsUsage: "FILE...",
+		Description: `Loads the updates in the order given, as one change: all of them are in force
+at the end, or none. A task moves to the new code when it is in none of the
+functions that are replaced; tasks that do not until the timeout are named, and
+everything is taken back. Needs root.
+
+Examples:
+   lupatch apply fix.ko
+   lupatch apply --dry-run fix.ko     would it be accepted?
+   lupatch apply --timeout 5m first.ko second.ko
+   lupatch apply --yes --json fix.ko  for scripts`,
+		Flags: []cli.Flag{timeoutFlag, dryRunFlag, yesFlag, jsonFlag},
+		Action: func(c *cli.Context) error {
+			if !c.Args().Present() {
+				return &usageError{"apply needs at least one update file", "apply"}
+			}
+			if c.Duration("timeout") <= 0 {
+				return &usageError{"the timeout has to be positive", "apply"}
+			}
+			files, opt := c.Args().Slice(), h.options(c)
+			if h.asks(c) && !opt.DryRun {
+				if err := h.review(c, files); err != nil {
+					return err
+				}
+			}
+			results, err := h.update().Apply(c.Context, files, opt)
+			if err != nil {
+				return err
+			}
+			key, verb := "applied", "applied"
+			if opt.DryRun {
+				key, verb = "would_apply", "can be applied"
+			}
+			if c.Bool("json") {
+				return printJSON(h.out, map[string]any{key: results})
+			}
+			for _, r := range results {
+				fmt.Fprintf(h.out, "%s: %s%s\n", r.Update, verb, took(r.Transition))
+			}
+			return nil
+		},
+	}
+}
+
+// options takes the options of a change from the command line.
+func (h *host) options(c *cli.Context) update.Options {
+	opt := update.Options{Timeout: c.Duration("timeout"), DryRun: c.Bool("dry-run")}
+	if !c.Bool("json") {
+		opt.Progress = newProgress(h.err, h.errTerminal).event
+	}
+	return opt
+}
+
+// asks says whether the user is asked before a change: on a terminal only, as
+// nobody answers elsewhere.
+func (h *host) asks(c *cli.Context) bool {
+	return h.inTerminal && h.errTerminal && !c.Bool("yes") && !c.Bool("json")
+}
+
+// review shows what is about to be applied, once it is known to be acceptable,
+// and asks.
+func (h *host) review(c *cli.Context, files []string) error {
+	results, err := h.update().Apply(c.Context, files, update.Options{DryRun: true})
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		fmt.Fprintf(h.err, "%s: %s\n", r.Update, summary(r.Manifest))
+		for _, p := range r.Manifest.Review {
+			fmt.Fprintf(h.err, "  to review: %s\n", p)
+		}
+	}
+	return h.ask("Apply?")
+}
+
+// ask ends the command unless the answer is yes.
+func (h *host) ask(question string) error {
+	fmt.Fprintf(h.err, "%s [y/N] ", question)
+	line, _ := bufio.NewReader(h.in).ReadString('\n')
+	switch strings.ToLower(strings.TrimSpace(line)) {
+	case "y", "yes":
+		return nil
+	}
+	fmt.Fprintln(h.err, "nothing was changed")
+	return quietError{}
+}
+
+func took(d time.Duration) string {
+	const noticeable = 100 * time.Millisecond
+	if d < noticeable {
+		return ""
+	}
+	return fmt.Sprintf(" (all tasks after %s)", d.Round(noticeable))
+}

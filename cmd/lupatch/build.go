@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/kbuild"
+)
+
+func (h *host) buildCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "build",
+		Usage:     "make an update from a source patch",
+		ArgsUsage: "PATCH",
+		Description: `Compiles the files that the patch touches, as they are and patched, proves that
+source, configuration and compiler are those of the running kernel by comparing
+the result with the shipped binary, and makes a livepatch of what differs. The
+distribution's source and headers packages are fetched and unpacked once; --dir
+takes a kernel tree, a folder made with O=, or the folder of an out-of-tree
+module instead, which is never written to. Needs no privilege.
+
+Examples:
+   lupatch build fix.patch                             for the running kernel
+   lupatch build --kernel 6.1.0-47-amd64 fix.patch     for another one
+   lupatch build --dir . fix.patch                     in a kernel tree
+   lupatch build --name cve_2026_1 -o /tmp/u.ko fix.patch
+   lupatch build --json fix.patch | jq .path`,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "the kernel's `RELEASE`, as uname -r says it (default: the running one)"},
+			&cli.StringFlag{Name: "dir", Aliases: []string{"C"}, Usage: "a `FOLDER` with a configured kernel tree or a module, instead of packages"},
+			&cli.StringFlag{Name: "source-version", Usage: "`VERSION` of the distribution's packages, if not the release's own"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write (default: NAME.ko)"},
+			&cli.StringFlag{Name: "name", Usage: "the update's `NAME` (default: from the patch's file name)"},
+			&cli.StringFlag{Name: "sign-key", Usage: "private key `FILE` (PEM) to sign the update with"},
+			&cli.StringFlag{Name: "sign-cert", Usage: "certificate `FILE` that belongs to the key"},
+			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "compilers at once (default: one a processor)"},
+			&cli.BoolFlag{Name: "any-compiler", Usage: "accept a compiler other than the kernel's; verification then decides"},
+			&cli.BoolFlag{Name: "no-verify", Usage: "accept differences in functions that the patch does not replace"},
+			jsonFlag,
+		},
+		Action: func(c *cli.Context) error {
+			opt, err := h.buildOptions(c)
+			if err != nil {
+				return err
+			}
+			p := newStages(h.err, h.errTerminal && !c.Bool("json"))
+			opt.Progress = p.show
+			res, err := build.Run(c.Context, opt)
+			p.clear()
+			if err != nil {
+				var ce *kbuild.CompileError
+				if errors.As(err, &ce) {
+					fmt.Fprint(h.err, ce.Log)
+				}
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(h.out, res)
+			}
+			printBuild(h.out, res)
+			return nil
+		},
+	}
+}
+
+func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
+	opt := build.Options{
+		Patch: c.Args().First(), Dir: c.String("dir"), Release: c.String("kernel"), SourceVersion: c.String("source-version"),
+		Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
+		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Version: version,
+	}
+	switch {
+	case c.NArg() != 1:
+		return opt, &usageError{"build needs one patch file", "build"}
+	case (opt.SignKey == "") != (opt.SignCert == ""):
+		return opt, &usageError{"--sign-key and --sign-cert belong together", "build"}
+	case opt.Jobs < 0:
+		return opt, &usageError{"--jobs cannot be negative", "build"}
+	case opt.Name != "" && !build.ValidName(opt.Name):
+		return opt, &usageError{"a name consists of small letters, digits and underscores and begins with a letter", "build"}
+	}
+	if opt.Release == "" && opt.Dir == "" {
+		var u unix.Utsname
+		if err := unix.Uname(&u); err != nil {
+			return opt, err
+		}
+		opt.Release = unix.ByteSliceToString(u.Release[:])
+	}
+	return opt, nil
+}
+
+func printBuild(w io.Writer, r *build.Result) {
+	for _, u := range r.Manifest.Units {
+		var names []string
+		for _, f := range u.Functions {
+			name := f.Name
+			if f.New {
+				name += " (new)"
+			}
+			names = append(names, name)
+		}
+		fmt.Fprintf(w, "%s: %s; %d functions verified against the shipped binary\n", u.Name, strings.Join(names, ", "), u.Verified)
+		for _, f := range u.AlreadyRan {
+			fmt.Fprintf(w, "%s: %s has already run; that part takes effect at the next boot or load\n", u.Name, f)
+		}
+	}
+	for _, p := range r.Manifest.Review {
+		fmt.Fprintf(w, "to review: %s\n", p)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintf(w, "note: %s\n", n)
+	}
+	var sum time.Duration
+	var parts []string
+	for _, s := range r.Stages {
+		sum += s.Took
+		parts = append(parts, fmt.Sprintf("%s %.1f", s.Name, s.Took.Seconds()))
+	}
+	fmt.Fprintf(w, "%s in %.1f s (%s)\n", r.Path, sum.Seconds(), strings.Join(parts, ", "))
+}
+
+// stages shows what a build does: one moving line on a terminal, else a line
+// for each stage that is new.
+type stages struct {
+	p    *progress
+	last string
+}
+
+func newStages(w io.Writer, terminal bool) *stages { return &stages{p: newProgress(w, terminal)} }
+
+func (s *stages) show(stage string, done, total int64) {
+	if !s.p.terminal {
+		if stage != s.last {
+			s.p.show(stage)
+		}
+		s.last = stage
+		return
+	}
+	if total > 0 {
+		stage = fmt.Sprintf("%s %d%%", stage, done*100/total)
+	}
+	s.p.show(stage)
+}
+
+func (s *stages) clear() { s.p.clear() }

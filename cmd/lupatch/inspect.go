@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/urfave/cli/v2"
+
+	"github.com/lupatch/lupatch/internal/disasm"
+	"github.com/lupatch/lupatch/internal/manifest"
+)
+
+func (h *host) inspectCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "inspect",
+		Usage:     "show what is in an update file",
+		ArgsUsage: "FILE",
+		Description: `Shows the units and functions an update changes, with their sizes, what it needs
+of the kernel, when it takes effect and what a person should review. The file is
+checked first: one that is damaged is refused. Needs no privilege.
+
+Examples:
+   lupatch inspect fix.ko
+   lupatch inspect --disasm fix.ko    both versions of the code, side by side
+   lupatch inspect --json fix.ko | jq '.units[].functions[].name'`,
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "disasm", Usage: "show the shipped and the new code side by side"},
+			jsonFlag,
+		},
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return &usageError{"inspect needs one update file", "inspect"}
+			}
+			file, m, err := manifest.ReadModule(c.Args().First())
+			if err != nil {
+				return err
+			}
+			var code []disasm.Function
+			if c.Bool("disasm") {
+				if code, err = disasm.Update(c.Context, file); err != nil {
+					return err
+				}
+			}
+			if c.Bool("json") {
+				return printJSON(h.out, struct {
+					*manifest.Manifest
+					Signed bool              `json:"signed"`
+					Disasm []disasm.Function `json:"disasm,omitempty"`
+				}{m, manifest.Signed(file), code})
+			}
+			printManifest(h.out, m, manifest.Signed(file))
+			printCode(h.out, code)
+			return nil
+		},
+	}
+}
+
+// summary says in a line what an update changes.
+func summary(m *manifest.Manifest) string {
+	var units []string
+	for _, u := range m.Units {
+		units = append(units, fmt.Sprintf("%s (%s)", u.Name, count(len(u.Functions), "function")))
+	}
+	s := "changes " + strings.Join(units, ", ")
+	if m.Source.Subject != "" {
+		s = m.Source.Subject + "; " + s
+	}
+	return s
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
+}
+
+var classes = map[manifest.Class]string{
+	manifest.ClassCode:      "code only",
+	manifest.ClassData:      "data that exists once",
+	manifest.ClassInstances: "layout of data that exists many times",
+}
+
+var effects = map[manifest.Effect]string{
+	manifest.EffectNow:       "when applied",
+	manifest.EffectNextProbe: "for devices probed later",
+	manifest.EffectNever:     "never: has already run",
+}
+
+func printManifest(w io.Writer, m *manifest.Manifest, signed bool) {
+	line := func(name, format string, args ...any) {
+		if s := fmt.Sprintf(format, args...); s != "" {
+			fmt.Fprintf(w, "%-10s %s\n", name, s)
+		}
+	}
+	line("update", "%s", m.Name)
+	line("subject", "%s", m.Source.Subject)
+	line("cve", "%s", strings.Join(m.Source.CVE, ", "))
+	line("method", "%s", m.Method)
+	line("kernel", "%s", m.Release)
+	line("changes", "%s", classes[m.Class])
+	line("source", "%s (patch sha256 %.16s…)", strings.TrimSpace(m.Source.Version+" "+strings.Join(m.Source.Files, ", ")), m.Source.SHA256)
+	line("made by", "lupatch %s, %s, %s", m.Tools.Lupatch, m.Tools.Compiler, ago(m.Created))
+	line("signed", "%s", map[bool]string{true: "yes", false: "no"}[signed])
+
+	fmt.Fprintln(w)
+	t := newTable(w, "unit", "from", "to", "functions verified", "build id")
+	for _, u := range m.Units {
+		t.AppendRow(table.Row{u.Name, u.Needs, u.Gives, u.Verified, fmt.Sprintf("%.12s…", u.BuildID)})
+	}
+	t.Render()
+
+	fmt.Fprintln(w)
+	t = newTable(w, "function", "unit", "old", "new", "takes effect", "file")
+	for _, u := range m.Units {
+		for _, f := range u.Functions {
+			name, old := f.Name, fmt.Sprint(f.OldSize)
+			if f.Sympos > 1 {
+				name += fmt.Sprintf(",%d", f.Sympos)
+			}
+			if f.New {
+				old = "-"
+			}
+			t.AppendRow(table.Row{name, u.Name, old, f.NewSize, effects[f.Effect], f.File})
+		}
+		for _, name := range u.AlreadyRan {
+			t.AppendRow(table.Row{name, u.Name, "-", "-", effects[manifest.EffectNever], "-"})
+		}
+	}
+	t.Render()
+	printRelocations(w, m)
+	list(w, "stays in memory after a rollback, because of", m.Escapes)
+	list(w, "to review", m.Review)
+}
+
+func printRelocations(w io.Writer, m *manifest.Manifest) {
+	t := newTable(w, "needs symbol", "of", "for", "times", "resolved by")
+	for _, u := range m.Units {
+		for _, r := range u.Relocations {
+			by, name := "livepatch", r.Symbol
+			if r.Exported {
+				by = "module loader"
+			}
+			if r.Sympos > 1 {
+				name += fmt.Sprintf(",%d", r.Sympos)
+			}
+			t.AppendRow(table.Row{name, r.Object, u.Name, r.Count, by})
+		}
+	}
+	if t.Length() > 0 {
+		fmt.Fprintln(w)
+		t.Render()
+	}
+}
+
+func list(w io.Writer, title string, points []string) {
+	if len(points) == 0 {
+		return
+	}
+	fmt.Fprintf(w, "\n%s:\n", title)
+	for _, p := range points {
+		fmt.Fprintf(w, "  - %s\n", p)
+	}
+}
+
+// printCode shows old code on the left, new code on the right; the middle column
+// says what differs.
+func printCode(w io.Writer, code []disasm.Function) {
+	for _, f := range code {
+		fmt.Fprintf(w, "\n%s of %s\n", f.Name, f.Unit)
+		t := newTable(w, "old", "", "new")
+		for _, l := range f.Lines {
+			mark := "|"
+			switch {
+			case l.Same:
+				mark = ""
+			case l.Old == "":
+				mark = ">"
+			case l.New == "":
+				mark = "<"
+			}
+			t.AppendRow(table.Row{l.Old, mark, l.New})
+		}
+		t.Render()
+	}
+}

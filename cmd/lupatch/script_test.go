@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/lupatch/lupatch/bpf"
+	"github.com/lupatch/lupatch/internal/doctor"
+	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/kpatch/kpatchtest"
+)
+
+// In the scripts lupatch works on the fake kernel in $WORK/host. Only this
+// program of the tests knows of it.
+const rootVariable = "LUPATCH_TEST_ROOT"
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"lupatch": func() {
+			h := thisHost()
+			fake := kpatchtest.New(os.Getenv(rootVariable))
+			h.kernel = &kpatch.Kernel{Root: fake.Root, Sys: fake}
+			h.doctor = testDoctor(h.kernel)
+			os.Exit(run(h, os.Args))
+		},
+	})
+}
+
+// testDoctor looks at a Debian host that can apply and build; a script takes
+// tools away with the variable MISSING.
+func testDoctor(k *kpatch.Kernel) *doctor.Host {
+	return &doctor.Host{
+		Kernel:   k,
+		CacheDir: filepath.Join(k.Root, "cache"),
+		LookPath: func(name string) (string, error) {
+			if name == os.Getenv("MISSING") {
+				return "", os.ErrNotExist
+			}
+			return "/usr/bin/" + name, nil
+		},
+		Run: func(_ context.Context, name string, args ...string) (string, error) {
+			if name == "apt-cache" {
+				return " " + args[1] + " | 6.1.170-3 | x\n", nil
+			}
+			return "gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0\n", nil
+		},
+		Capabilities: func() (uint64, error) { return 1<<41 - 1, nil },
+		Features:     func() []bpf.Feature { return nil },
+		Mounted:      func() (bool, error) { return false, nil },
+		PossibleCPUs: func() (int, error) { return 2, nil },
+	}
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(e *testscript.Env) error {
+			root := filepath.Join(e.WorkDir, "host")
+			e.Setenv(rootVariable, root)
+			if err := os.Mkdir(root, 0o755); err != nil {
+				return err
+			}
+			kpatchtest.New(root)
+			return os.WriteFile(filepath.Join(root, "proc/version"), []byte("Linux version 6.1.0-47-amd64 (x@y) (gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC Debian 6.1.170-3 (2026-04-01)\n"), 0o644)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"update": makeUpdate,
+			"host":   changeHost,
+			"code":   exitCode,
+			"damage": damage,
+		},
+	})
+}
+
+// exitCode runs a command and compares its exit code: code N CMD ARGS...
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N CMD [ARG...]")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit interface{ ExitCode() int }
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// makeUpdate writes an update file: update [flags] NAME UNIT FUNCTION...
+func makeUpdate(ts *testscript.TestScript, _ bool, args []string) {
+	f := flag.NewFlagSet("update", flag.ContinueOnError)
+	release := f.String("release", kpatchtest.Release, "")
+	needs := f.Int("needs", 0, "")
+	schema := f.Int("schema", 0, "")
+	escape := f.String("escape", "", "")
+	review := f.String("review", "", "")
+	buildID := f.String("build-id", "", "")
+	signed := f.Bool("signed", false, "")
+	ts.Check(f.Parse(args))
+	m := kpatchtest.Manifest(f.Arg(0), f.Arg(1), f.Args()[2:]...)
+	m.Release, m.Units[0].Needs, m.Units[0].Gives = *release, *needs, *needs+1
+	if *buildID != "" {
+		m.Units[0].BuildID = *buildID
+	}
+	if *escape != "" {
+		m.Escapes = []string{*escape}
+	}
+	if *review != "" {
+		m.Review = []string{*review}
+	}
+	m.Units[0].Relocations = []manifest.Relocation{{Object: "vmlinux", Symbol: "_printk", Count: 3, Exported: true}, {Object: f.Arg(1), Symbol: "copybreak", Sympos: 2, Count: 1}}
+	file := kpatchtest.Module(m)
+	if *schema != 0 {
+		content, err := manifest.EncodeSection(m)
+		ts.Check(err)
+		content = []byte(strings.Replace(string(content), `"schema": 1`, `"schema": `+strconv.Itoa(*schema), 1))
+		file, err = manifest.Seal(kpatchtest.ELF(m.Name, m.Release, content))
+		ts.Check(err)
+	}
+	if *signed {
+		file = kpatchtest.Sign(file)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(f.Arg(0)+".ko"), file, 0o600))
+}
+
+// damage alters a file: damage truncate N FILE, damage flip N FILE.
+func damage(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b, err := os.ReadFile(ts.MkAbs(args[2]))
+	ts.Check(err)
+	switch args[0] {
+	case "truncate":
+		b = b[:len(b)-n]
+	case "flip":
+		b[n] ^= 1
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o600))
+}
+
+// changeHost changes the fake kernel.
+func changeHost(ts *testscript.TestScript, _ bool, args []string) {
+	k := kpatchtest.New(ts.Getenv(rootVariable))
+	switch what, args := args[0], args[1:]; what {
+	case "foreign": // NAME OBJECT FUNCTION...
+		k.AddForeign(args[0], args[1], args[2:]...)
+	case "blocker": // PID COMM FUNCTION...
+		pid, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		k.AddTask(kpatchtest.Task{PID: pid, Comm: args[1], Sticky: true, Stack: append(args[2:], "entry_SYSCALL_64_after_hwframe")})
+	case "free": // PID
+		pid, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		k.Free(pid)
+	case "fail": // ERRNO LINE...
+		n, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		k.FailLoad(syscall.Errno(n), args[1:]...)
+	case "no-livepatch":
+		ts.Check(os.RemoveAll(filepath.Join(k.Root, "sys/kernel/livepatch")))
+	case "insmod": // FILE
+		b, err := os.ReadFile(ts.MkAbs(args[0]))
+		ts.Check(err)
+		ts.Check(k.InitModule(b, ""))
+	default:
+		ts.Fatalf("host %s?", what)
+	}
+}
