@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -131,6 +132,7 @@ func printBuild(w io.Writer, r *build.Result) {
 // stages shows what a build does: one moving line on a terminal, else a line
 // for each stage that is new.
 type stages struct {
+	mu   sync.Mutex // compilers report from several goroutines
 	p    *progress
 	last string
 }
@@ -138,6 +140,8 @@ type stages struct {
 func newStages(w io.Writer, terminal bool) *stages { return &stages{p: newProgress(w, terminal)} }
 
 func (s *stages) show(stage string, done, total int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if !s.p.terminal {
 		if stage != s.last {
 			s.p.show(stage)

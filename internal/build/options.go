@@ -61,6 +61,12 @@ type Result struct {
 
 var unwanted = regexp.MustCompile(`[^a-z0-9_]+`)
 
+var validName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
+
+// ValidName reports whether an update, and with it its module, can be called
+// that.
+func ValidName(name string) bool { return len(name) <= manifest.MaxName && validName.MatchString(name) }
+
 // nameOf makes an update's name out of a patch's file name.
 func nameOf(patch string) string {
 	base := filepath.Base(patch)

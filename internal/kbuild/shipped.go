@@ -30,6 +30,9 @@ func (t *Tree) Shipped(ctx context.Context, unit string) (string, error) {
 	case KindTree:
 		return t.shippedInTree(unit)
 	case KindModule:
+		if unit == Vmlinux {
+			return t.releaseImage(ctx)
+		}
 		return t.builtModule(t.Src, unit)
 	}
 	debs, err := t.debs()
@@ -44,6 +47,20 @@ func (t *Tree) Shipped(ctx context.Context, unit string) (string, error) {
 		return k.Vmlinuz(), nil
 	}
 	return t.builtModule(filepath.Join(k.Modules(), "kernel"), unit)
+}
+
+// releaseImage is the image that a module outside of the tree is used with:
+// the host's own if that release is installed, else the package's.
+func (t *Tree) releaseImage(ctx context.Context) (string, error) {
+	debs, err := t.debs()
+	if err != nil {
+		return "", err
+	}
+	k, err := debs.KernelImage(ctx, t.Release)
+	if err != nil {
+		return "", err
+	}
+	return k.Vmlinuz(), nil
 }
 
 // shippedInTree takes what the user has built, else what is installed.

@@ -64,8 +64,52 @@ func (k *kernel) vote(obj *elfobj.File) {
 		}
 	}
 	for s, v := range votes {
-		k.bases[s], _ = majority(v)
+		// Code first: what it refers to places data better than names do,
+		// of which whole sections (.data.once, __dyndbg) may be ambiguous.
+		if base, _, only := majority(v); s.Exec() && only {
+			k.bases[s] = base
+		}
 	}
+	for s, v := range k.references(obj) {
+		if base, _, only := majority(v); only {
+			k.bases[s] = base
+		}
+	}
+	for s, v := range votes {
+		if base, _, only := majority(v); only && !s.Exec() {
+			if _, known := k.bases[s]; !known {
+				k.bases[s] = base
+			}
+		}
+	}
+}
+
+// references counts where the image's code refers to for each section of data.
+func (k *kernel) references(obj *elfobj.File) map[*elfobj.Section]map[uint64]int {
+	votes := map[*elfobj.Section]map[uint64]int{}
+	for _, fn := range functions(obj) {
+		base, ok := k.bases[fn.Section]
+		if !ok || !k.here(fn.Name, base+fn.Value) {
+			continue
+		}
+		image, err := k.mem.ReadAt(base+fn.Value, int(fn.Size))
+		if err != nil {
+			continue // reported when the function is compared
+		}
+		for _, r := range fn.Section.RelocsIn(fn.Value, fn.Value+fn.Size) {
+			s := r.Sym.Section
+			if s == nil || s.Exec() || s.Flags&elf.SHF_MERGE != 0 || r.Sym.Bind == elf.STB_WEAK {
+				continue
+			}
+			if val, ok := symbolValue(r, base+r.Off, image[r.Off-fn.Value:]); ok {
+				if votes[s] == nil {
+					votes[s] = map[uint64]int{}
+				}
+				votes[s][val-r.Sym.Value]++
+			}
+		}
+	}
+	return votes
 }
 
 func (k *kernel) function(fn *elfobj.Symbol) error {

@@ -63,7 +63,10 @@ func (m *module) vote(obj *elfobj.File) {
 		}
 	}
 	for s, v := range votes {
-		m.bases[s], _ = majority(v)
+		// Without a clear answer the first reference places the section.
+		if base, _, only := majority(v); only {
+			m.bases[s] = base
+		}
 	}
 }
 

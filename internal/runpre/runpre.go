@@ -151,13 +151,16 @@ func ambiguousNames(f *elfobj.File) map[string]bool {
 	return twice
 }
 
-// majority returns the key with the most votes; the smallest one on a tie, so
-// that the answer does not depend on the order of a map.
-func majority(votes map[uint64]int) (best uint64, n int) {
+// majority returns the key with the most votes and their number; only is
+// false if another key has as many.
+func majority(votes map[uint64]int) (best uint64, n int, only bool) {
 	for k, v := range votes {
-		if v > n || v == n && k < best {
-			best, n = k, v
+		switch {
+		case v > n:
+			best, n, only = k, v, true
+		case v == n:
+			only = false
 		}
 	}
-	return best, n
+	return best, n, only
 }
