@@ -50,9 +50,10 @@ func (p *progress) event(e update.Event) {
 	}
 	line := fmt.Sprintf("%s: %s", e.Update, what)
 	if t := e.Transition; t != nil {
-		line += fmt.Sprintf(", %d of %d remain", len(t.Remaining), t.Tasks)
+		// When all that procfs shows have moved, the kernel still has to look at
+		// its idle tasks, which it does once a second.
 		if len(t.Remaining) > 0 {
-			line += ": " + kpatch.Names(t.Remaining)
+			line += fmt.Sprintf(", %d of %d remain: %s", len(t.Remaining), t.Tasks, kpatch.Names(t.Remaining))
 		}
 	}
 	p.show(line)
