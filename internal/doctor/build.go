@@ -80,7 +80,7 @@ func (h *Host) tools(r *Report) {
 		command, pkg string
 		optional     bool
 	}{
-		{"make", "make", false}, {"ld", "binutils", false}, {"objcopy", "binutils", false},
+		{"make", "make", false}, {"ld", "binutils", false}, {"xz", "xz-utils", false}, {"tar", "tar", false}, {"dpkg-deb", "dpkg", false},
 		{"flex", "flex", true}, {"bison", "bison", true}, {"bc", "bc", true},
 	} {
 		if path, err := h.LookPath(t.command); err == nil {
