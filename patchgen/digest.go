@@ -28,10 +28,11 @@ type Digest struct {
 func Digests(f *elfobj.File, sizes Sizes, names []string) (map[string]Digest, error) {
 	sp := specials(sizes)
 	o := view(f, sp)
-	wanted := map[*item]bool{}
-	for _, it := range o.items {
-		if it.kind == function && slices.Contains(names, it.name) {
-			wanted[it] = true
+	wanted, byName := map[*item]bool{}, map[string]*item{}
+	for _, y := range f.Symbols {
+		// Any of a function's names will do.
+		if it := o.bySym[y]; it != nil && it.kind == function && slices.Contains(names, y.Name) {
+			wanted[it], byName[y.Name] = true, it
 		}
 	}
 	masks := map[*item][]Range{}
@@ -50,10 +51,13 @@ func Digests(f *elfobj.File, sizes Sizes, names []string) (map[string]Digest, er
 			from := r.Off - it.off
 			masks[it] = append(masks[it], Range{from, min(from+elfobj.Width(r.Type), it.size)})
 		}
-		out[it.name] = digest(it.code(), join(masks[it]))
+		masks[it] = join(masks[it])
 	}
 	for _, n := range names {
-		if _, ok := out[n]; !ok {
+		it, ok := byName[n]
+		if ok {
+			out[n] = digest(it.code(), masks[it])
+		} else {
 			return nil, refuse.New(refuse.UnresolvedSymbol, n, "the unit compiled with the kernel's own flags has no function of this name")
 		}
 	}

@@ -28,11 +28,11 @@ var scenes = []scene{
 	},
 	{
 		name: "e1000-mtu-limit", title: "A driver under load: e1000 refuses an MTU above 9000",
-		probe: "(echo 9216 > /sys/class/net/eth0/mtu) 2>&1; cat /sys/class/net/eth0/mtu; echo 1500 > /sys/class/net/eth0/mtu; dmesg | grep 'MTU.*refused' | tail -n 1", with: "Invalid argument",
+		probe: "(echo 9216 > /sys/class/net/eth0/mtu) 2>&1; cat /sys/class/net/eth0/mtu; echo 1500 > /sys/class/net/eth0/mtu; dmesg -c | grep 'MTU.*refused'", with: "Invalid argument",
 	},
 	{
 		name: "two-units", title: "Kernel and driver in one update: new functions, new variables",
-		probe: "ip link set eth0 promisc on; ip link set eth0 promisc off; tail -n 1 /proc/version; dmesg | grep 'receive mode' | tail -n 1", with: "since the update",
+		probe: "ip link set eth0 promisc on; ip link set eth0 promisc off; tail -n 1 /proc/version; dmesg -c | grep 'receive mode'", with: "since the update",
 	},
 }
 

@@ -101,7 +101,7 @@ func (s *screen) command(ctx context.Context, h *lab.Host, argv ...string) error
 	if err != nil {
 		return err
 	}
-	s.output(strings.Join(argv, " "), string(r.Stdout)+string(r.Stderr))
+	s.output(strings.Join(argv, " "), string(r.Stderr)+string(r.Stdout))
 	if r.Code != 0 {
 		return fmt.Errorf("%s ended with status %d", strings.Join(argv, " "), r.Code)
 	}
