@@ -193,8 +193,8 @@ func (o *object) named(roles map[*elfobj.Section]role) {
 		if r := roles[y.Section]; r != roleItems && r != roleRegistry {
 			continue
 		}
-		if y.Size == 0 && (y.Type != elf.STT_FUNC && y.Bind == elf.STB_LOCAL) {
-			continue // a label
+		if y.Size == 0 && y.Type != elf.STT_FUNC && y.Type != elf.STT_OBJECT && y.Bind == elf.STB_LOCAL {
+			continue // a label; an object may be an empty structure
 		}
 		if it := at[place{y.Section, y.Value}]; it != nil {
 			o.bySym[y] = it

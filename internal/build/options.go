@@ -59,7 +59,7 @@ type Result struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
-var unwanted = regexp.MustCompile(`[^a-z0-9_]+`)
+var unwanted = regexp.MustCompile(`[^a-z0-9]+`)
 
 var validName = regexp.MustCompile(`^[a-z][a-z0-9_]*$`)
 
