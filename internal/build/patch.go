@@ -49,10 +49,13 @@ func readPatch(name string, text []byte, root string) (*change, error) {
 	}
 	files, preamble, err := parseDiff(text)
 	if err != nil {
-		return nil, refuse.New(refuse.PatchMalformed, name, "%v", err)
+		return nil, refuse.New(refuse.PatchMalformed, name, "%s", strings.TrimPrefix(err.Error(), "gitdiff: "))
 	}
 	if len(files) == 0 {
 		return nil, refuse.New(refuse.PatchMalformed, name, "no diff was found in it")
+	}
+	if err := checkComplete(string(text), preamble, files); err != nil {
+		return nil, refuse.New(refuse.PatchMalformed, name, "%v", err)
 	}
 	c.describe(preamble)
 	for _, f := range files {
@@ -153,10 +156,15 @@ func strip(f *gitdiff.File, root string) string {
 		}
 		i := strings.IndexByte(p, '/')
 		if i < 0 {
-			return name
+			break
 		}
 		p = p[i+1:]
 	}
+	// What `diff -u a b` puts in front is left in place by the parser.
+	if rest, ok := strings.CutPrefix(name, "b/"); ok {
+		return rest
+	}
+	return strings.TrimPrefix(name, "a/")
 }
 
 // relocateHunks moves each hunk to the place nearest to the stated line where
