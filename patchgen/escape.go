@@ -40,7 +40,7 @@ func (p *plan) escapes() []string {
 // harmless reports items whose address nobody keeps: literals, the state of
 // *_ONCE macros, and descriptors that the kernel drops when a module goes.
 func harmless(it *item) bool {
-	if it.kind == anonymous {
+	if it.kind == anonymous || it.size == 0 {
 		return true
 	}
 	switch baseName(it) {
