@@ -194,8 +194,8 @@ func build() (string, error) {
 	return path, nil
 }
 
-// program is what becomes the guest's first process.
-const program = "./internal/lab/testdata/guest"
+// program is the real command, which calls lab.RunIfGuest.
+const program = "./cmd/lupatch"
 
 // prune removes what earlier states of the source left.
 func prune(dir string) {
