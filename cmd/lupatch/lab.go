@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +33,8 @@ const labExamples = `EXAMPLES:
 EXIT STATUS:
    run: that of the command (128 plus the signal that killed it, 124 if it ran into
    --timeout); 1 if the lab host failed or its console shows a fault while the command
-   succeeded; 3 if lupatch declines, for instance because there is no such kernel.
+   succeeded; 2 if the command line makes no sense; 3 if lupatch declines, for instance
+   because there is no such kernel.
 `
 
 // Exit statuses of `lab run` beside the command's own.
@@ -109,14 +109,14 @@ func labConfig(c *cli.Context) (lab.Config, error) {
 	for _, spec := range c.StringSlice("disk") {
 		model, image, ok := strings.Cut(spec, ":")
 		if !ok {
-			return conf, fmt.Errorf("reading --disk: %q is not of the form MODEL:IMAGE", spec)
+			return conf, usagef("--disk %q is not of the form MODEL:IMAGE", spec)
 		}
 		conf.Disks = append(conf.Disks, lab.Disk{Model: model, Image: image})
 	}
 	for _, spec := range c.StringSlice("file") {
 		f, err := lab.ParseFile(spec)
 		if err != nil {
-			return conf, fmt.Errorf("reading --file: %w", err)
+			return conf, usagef("--file: %v", err)
 		}
 		conf.Files = append(conf.Files, f)
 	}
@@ -141,13 +141,15 @@ func labProgress(w io.Writer) func(stage string, done, total int64) {
 	}
 }
 
-// labExit turns an error into an exit status: refusals keep their own.
-func labExit(err error) error {
-	var exit cli.ExitCoder
-	if _, refused := refuse.As(err); err == nil || refused || errors.As(err, &exit) {
+// labError shows what a lab host that failed said last, which is more than fits
+// into the one line of an error.
+func labError(c *cli.Context, err error) error {
+	var e *lab.Error
+	if !errors.As(err, &e) {
 		return err
 	}
-	return cli.Exit("lupatch lab: "+err.Error(), labFailed)
+	fmt.Fprintln(c.App.ErrWriter, e.Tail)
+	return fmt.Errorf("%s: %w", e.Doing, e.Err)
 }
 
 // labResult is what --json prints.
@@ -167,11 +169,11 @@ type labResult struct {
 func labRun(c *cli.Context) error {
 	argv := c.Args().Slice()
 	if len(argv) == 0 {
-		return labExit(errors.New("no command given: lupatch lab run [options] -- COMMAND"))
+		return usagef("no command given: lupatch lab run [options] -- COMMAND")
 	}
 	conf, err := labConfig(c)
 	if err != nil {
-		return labExit(err)
+		return err
 	}
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -185,18 +187,16 @@ func labRun(c *cli.Context) error {
 			}
 		}
 		res.Exit = code
-		enc := json.NewEncoder(c.App.Writer)
-		enc.SetIndent("", "  ")
-		if err := enc.Encode(res); err != nil {
-			return labExit(err)
+		if err := printJSON(c.App.Writer, res); err != nil {
+			return err
 		}
 		return labExitWith(code)
 	}
 	if err != nil && code == labTimedOut {
-		return cli.Exit("lupatch lab: "+err.Error(), code)
+		return cli.Exit("lupatch: "+err.Error(), code)
 	}
 	if err != nil {
-		return labExit(err)
+		return labError(c, err)
 	}
 	return labExitWith(code)
 }
@@ -257,24 +257,24 @@ func labReportFaults(c *cli.Context, h *lab.Host) {
 		return
 	}
 	for _, f := range h.Faults() {
-		fmt.Fprintf(c.App.ErrWriter, "lupatch lab: the kernel reports a fault: %s\n", f)
+		fmt.Fprintf(c.App.ErrWriter, "lupatch: the lab host's kernel reports a fault: %s\n", f)
 	}
 }
 
 func labShell(c *cli.Context) error {
 	if c.Args().Present() {
-		return labExit(errors.New("a shell takes no arguments; to run a command use `lupatch lab run`"))
+		return usagef("a shell takes no arguments; to run a command use `lupatch lab run`")
 	}
 	conf, err := labConfig(c)
 	if err != nil {
-		return labExit(err)
+		return err
 	}
 	// Ctrl-C is for the shell once it runs.
 	ctx, stop := signal.NotifyContext(c.Context, os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	h, err := lab.Boot(ctx, conf)
 	if err != nil {
-		return labExit(err)
+		return labError(c, err)
 	}
 	defer h.Close()
 	fmt.Fprintf(c.App.ErrWriter, "Linux %s, up after %.1f s (%s). Ctrl-] or exit leaves; nothing is kept.\n", h.Release, h.BootTime.Seconds(), h.Accel)
@@ -285,7 +285,7 @@ func labShell(c *cli.Context) error {
 		return nil // poweroff was typed
 	}
 	if err != nil {
-		return labExit(err)
+		return labError(c, err)
 	}
 	return labExitWith(r.Code)
 }
