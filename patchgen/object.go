@@ -89,69 +89,6 @@ func (it *item) insnAt(off uint64) (insn, bool) {
 	return insnAt(it.insns, off-it.off)
 }
 
-// role says what a section is to patchgen.
-type role int
-
-const (
-	roleItems    role = iota // code and data that functions refer to
-	roleSpecial              // entries that belong to places in the code
-	roleRegistry             // entries that the kernel reads at load or boot
-	roleIgnored              // not part of the running image
-)
-
-// registries are sections in which an object announces something to the
-// kernel. A livepatch registers nothing, so what is new there is refused.
-var registries = []string{
-	"___ksymtab", "__ksymtab_strings", "__tracepoints", "__bpf_raw_tp_map", "_ftrace_events",
-	"_ftrace_eval_map", "__syscalls_metadata", ".initcall", "__param", "__modver", "_error_injection_whitelist",
-	"_kprobe_blacklist", ".static_call_tramp_key", ".pci_fixup", ".con_initcall", "_bpf_raw_tp", ".kunit_test_suites",
-	"__trace_printk_fmt", ".init.setup", ".x86_cpu_dev.init", "__srcu_struct_ptrs",
-}
-
-// ignored are sections that never reach the running image, or that only
-// describe what stands elsewhere.
-var ignored = []string{
-	".discard", ".comment", ".note", ".modinfo", ".debug", ".gnu", ".llvm", ".printk_index",
-	".export_symbol", "__versions", ".BTF", ".eh_frame", ".init_array", ".static_call.text.key",
-}
-
-func hasAnyPrefix(s string, prefixes []string) bool {
-	for _, p := range prefixes {
-		if strings.HasPrefix(s, p) {
-			return true
-		}
-	}
-	return false
-}
-
-func roleOf(s *elfobj.Section, sp []special) role {
-	if hasAnyPrefix(s.Name, registries) {
-		return roleRegistry
-	}
-	if !s.Alloc() || hasAnyPrefix(s.Name, ignored) {
-		return roleIgnored
-	}
-	for _, x := range sp {
-		if s.Name == x.name || s.Name == x.parallel {
-			return roleSpecial
-		}
-	}
-	if s.Name == altReplacement {
-		return roleSpecial
-	}
-	return roleItems
-}
-
-func lifeOf(section string) life {
-	switch {
-	case strings.HasPrefix(section, ".init.") || strings.HasPrefix(section, ".head.text") || section == ".meminit.text":
-		return initOnly
-	case strings.HasPrefix(section, ".exit."):
-		return exitOnly
-	}
-	return always
-}
-
 // view divides a version of the unit into items.
 func view(f *elfobj.File, sp []special) *object {
 	o := &object{file: f, bySec: map[*elfobj.Section][]*item{}, bySym: map[*elfobj.Symbol]*item{}}

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen
+
+import (
+	"github.com/lupatch/lupatch/internal/elfobj"
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// specials writes the entries that belong to carried code.
+func (e *emitter) specials(es []entry) error {
+	secs := map[string]*elfobj.Section{}
+	get := func(like *elfobj.Section) *elfobj.Section {
+		s := secs[like.Name]
+		if s == nil {
+			s = &elfobj.Section{Name: like.Name, Type: like.Type, Flags: like.Flags, Align: like.Align, Entsize: like.Entsize}
+			secs[like.Name] = s
+			e.out.Sections = append(e.out.Sections, s)
+		}
+		return s
+	}
+	add := func(s *elfobj.Section, b []byte) uint64 {
+		at := uint64(len(s.Data))
+		s.Data = append(s.Data, b...)
+		s.Size = uint64(len(s.Data))
+		return at
+	}
+	for _, x := range es {
+		dst := get(x.sec)
+		at := add(dst, x.bytes())
+		if x.parallel != nil {
+			add(get(e.plan.new.file.Section(x.special.parallel)), x.parallel)
+		}
+		for _, r := range x.relocs() {
+			if x.special.name == altSection && r.Off-x.off == altReplOffset {
+				c, err := e.replacement(x, r, get, add)
+				if err != nil {
+					return err
+				}
+				c.Off = r.Off - x.off + at
+				dst.Relocs = append(dst.Relocs, c)
+				continue
+			}
+			c, err := e.entryReloc(x, r)
+			if err != nil {
+				return err
+			}
+			c.Off = r.Off - x.off + at
+			dst.Relocs = append(dst.Relocs, c)
+		}
+	}
+	return nil
+}
+
+// entryReloc converts a relocation of an entry. Its own code is always the
+// carried copy, whether or not the function exists in the kernel too.
+func (e *emitter) entryReloc(x entry, r elfobj.Reloc) (elfobj.Reloc, error) {
+	t, err := e.plan.new.resolve(nil, r)
+	if err == nil && t.item != nil && t.item.included && t.item.kind == function {
+		r.Sym, r.Addend = e.symOf[t.item], t.off+int64(e.base[t.item])
+		return r, nil
+	}
+	c, err := e.convert(nil, r)
+	if err == nil && x.special.late {
+		err = e.late(x, c.Sym.Name)
+	}
+	return c, err
+}
+
+// late refuses an entry that needs a symbol of a module: the kernel acts on
+// these sections when the update is loaded, and resolves symbols of patched
+// modules only after that.
+func (e *emitter) late(x entry, sym string) error {
+	ref, ok := ParseKlp(sym)
+	if !ok || ref.Object == VMLinux {
+		return nil
+	}
+	return refuse.New(refuse.LateKey, x.item.name, "%s needs %s of module %s when the update is loaded, but it is resolved only after that", x.special.name, ref.Symbol, ref.Object)
+}
+
+// replacement copies the code an alternative puts in place.
+func (e *emitter) replacement(x entry, r elfobj.Reloc, get func(*elfobj.Section) *elfobj.Section, add func(*elfobj.Section, []byte) uint64) (elfobj.Reloc, error) {
+	sec, from, to, err := x.replacement()
+	if err != nil {
+		return r, err
+	}
+	dst := get(sec)
+	at := add(dst, sec.Data[from:to])
+	for _, q := range sec.RelocsIn(from, to) {
+		c, err := e.convert(nil, q)
+		if err != nil {
+			return r, err
+		}
+		if err := e.late(x, c.Sym.Name); err != nil {
+			return r, err
+		}
+		c.Off = q.Off - from + at
+		clear(dst.Data[c.Off : c.Off+elfobj.Width(c.Type)])
+		dst.Relocs = append(dst.Relocs, c)
+	}
+	r.Sym, r.Addend = e.out.SectionSymbol(dst), int64(at)
+	return r, nil
+}
