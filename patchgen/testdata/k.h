@@ -27,6 +27,35 @@ struct static_key { int enabled; void *entries; };
 		".pushsection .altinstr_replacement, \"ax\"\n663: " newi "\n664:\n.popsection" \
 		: : : "memory")
 
+/* One entry in each section that lists places in the code. */
+#define every_special_section						\
+	asm volatile("661: nop; nop; nop; nop; nop\n"				\
+		".pushsection __bug_table, \"aw\"\n.long 661b - ., 662f - .\n.word 7, 0\n.popsection\n" \
+		".pushsection .rodata.str1.1, \"aMS\", @progbits, 1\n662: .string \"file.c\"\n.popsection\n" \
+		".pushsection __ex_table, \"a\"\n.long 661b - ., 661b + 1 - ., 0\n.popsection\n" \
+		".pushsection .parainstructions, \"a\"\n.balign 8\n.quad 661b\n.byte 1, 5\n.balign 8\n.popsection\n" \
+		".pushsection .smp_locks, \"a\"\n.long 661b - .\n.popsection\n"	\
+		".pushsection .return_sites, \"a\"\n.long 661b - .\n.popsection\n"	\
+		".pushsection .retpoline_sites, \"a\"\n.long 661b - .\n.popsection\n" \
+		".pushsection .call_sites, \"a\"\n.long 661b - .\n.popsection\n"	\
+		".pushsection .ibt_endbr_seal, \"a\"\n.long 661b - .\n.popsection\n" \
+		".pushsection .orc_unwind_ip, \"a\"\n.long 661b - .\n.popsection\n" \
+		".pushsection .orc_unwind, \"a\"\n.byte 1, 2, 3, 4, 5, 6\n.popsection" \
+		: : : "memory")
+
+/* A static call: a place, and the key that says what is called. */
+#define static_call(key)							\
+	asm volatile("661: nop; nop; nop; nop; nop\n"				\
+		".pushsection .static_call_sites, \"aw\"\n.long 661b - ., " key " - .\n.popsection" \
+		: : : "memory")
+
+/* A dynamic debug descriptor, as pr_debug() makes one. */
+#define pr_debug(text) do {							\
+	static struct { const char *file, *fmt; int line; long key; }		\
+		__UNIQUE_ID_ddebug123 __attribute__((section("__dyndbg"), aligned(8))) = { "file.c", text, __LINE__, 0 }; \
+	if (__UNIQUE_ID_ddebug123.key) printk(text, &__UNIQUE_ID_ddebug123);	\
+} while (0)
+
 int printk(const char *fmt, ...);
 void ext(int);
 int ext_value(void);
