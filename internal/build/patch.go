@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"mime"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -36,7 +37,9 @@ type change struct {
 // diffs are some tens of megabytes.
 const MaxPatch = 64 << 20
 
-var subjectLine = regexp.MustCompile(`(?m)^Subject: *(?:\[[^\]]*\] *)?(.+)$`)
+// subjectLine matches a subject as mail writes it, which may go on in lines
+// that begin with a blank.
+var subjectLine = regexp.MustCompile(`(?m)^Subject: *(?:\[[^\]]*\] *)?(.+(?:\n[ \t]+\S.*)*)$`)
 
 var cveID = regexp.MustCompile(`\bCVE-\d{4}-\d{4,}\b`)
 
@@ -47,6 +50,12 @@ func readPatch(name string, text []byte, root string) (*change, error) {
 	if len(text) > MaxPatch {
 		return nil, refuse.New(refuse.PatchMalformed, name, "the file is larger than %d bytes", MaxPatch)
 	}
+	if len(text) > 0 && text[len(text)-1] != '\n' {
+		// Lost in copying: that a file does not end in one is said by a line
+		// of its own ("\ No newline at end of file").
+		text = append(slices.Clip(text), '\n')
+	}
+	text = addPrefixes(text)
 	files, preamble, err := parseDiff(text)
 	if err != nil {
 		return nil, refuse.New(refuse.PatchMalformed, name, "%s", strings.TrimPrefix(err.Error(), "gitdiff: "))
@@ -84,7 +93,10 @@ func (c *change) describe(preamble string) {
 		c.subject = h.Title
 	}
 	if m := subjectLine.FindStringSubmatch(preamble); m != nil {
-		c.subject = m[1]
+		c.subject = strings.Join(strings.Fields(m[1]), " ")
+		if s, err := new(mime.WordDecoder).DecodeHeader(c.subject); err == nil {
+			c.subject = s
+		}
 	}
 	c.cves = cveID.FindAllString(preamble, -1)
 	slices.Sort(c.cves)
@@ -116,6 +128,9 @@ func (c *change) apply(f *gitdiff.File, root string) error {
 		return refuse.New(refuse.PatchScope, name, "the patch adds a file; put its code into a file that the kernel already builds")
 	case f.IsDelete, f.IsRename:
 		return refuse.New(refuse.PatchScope, name, "the patch removes or renames the file")
+	case len(f.TextFragments) == 0: // a change of mode
+		c.skipped = append(c.skipped, name)
+		return nil
 	case filepath.Ext(name) != ".c" && filepath.Ext(name) != ".h":
 		return refuse.New(refuse.PatchScope, name, "the file is neither C source nor a header")
 	}
@@ -181,6 +196,10 @@ func relocateHunks(name string, f *gitdiff.File, old []byte) (*patchgen.LineMap,
 				want = append(want, []byte(l.Line))
 			}
 		}
+		if len(want) == 0 {
+			return nil, refuse.New(refuse.PatchDoesNotApply, fmt.Sprintf("%s:%d", name, frag.OldPosition),
+				"hunk %d of %d has no lines of context, so that its place cannot be checked", i+1, len(f.TextFragments))
+		}
 		at := nearest(lines, want, int(frag.OldPosition)-1, floor)
 		if at < 0 {
 			return nil, refuse.New(refuse.PatchDoesNotApply, fmt.Sprintf("%s:%d", name, frag.OldPosition),
@@ -196,6 +215,7 @@ func relocateHunks(name string, f *gitdiff.File, old []byte) (*patchgen.LineMap,
 }
 
 func nearest(lines, want [][]byte, at, floor int) int {
+	at = max(0, min(at, len(lines)))
 	fits := func(p int) bool {
 		if p < floor || p+len(want) > len(lines) {
 			return false
