@@ -4,8 +4,7 @@ package live
 
 import (
 	"fmt"
-
-	"golang.org/x/sys/unix"
+	"strings"
 
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -131,13 +130,14 @@ func plainInsmod(g guest) {
 	g.wantShown("value", oldValue)
 }
 
-// wrongRelease gives the kernel, and lupatch, an update of its sister.
+// wrongRelease gives lupatch an update for a sister of the kernel. (The kernel
+// itself would take it: where symbols have checksums it does not compare the
+// release in vermagic.)
 func wrongRelease(g guest) {
 	value := update(g.t, "value")
 	const other = "6.1.0-46-amd64"
 	file := g.put(value.altered(g.t, labtest.Release, other), "/root/other.ko")
 	g.refused(refuse.WrongRelease, []string{labtest.Release, other}, "apply", file)
-	g.wantErrno(g.Insmod(g.t.Context(), file, ""), unix.ENOEXEC)
 	g.wantShown("value", oldValue)
 	g.wantLoaded(value.name, false)
 }
@@ -188,7 +188,7 @@ func tenRounds(g guest) {
 	if after := g.modules(); after != before {
 		g.t.Errorf("modules before:\n%s\nafter:\n%s", before, after)
 	}
-	if got := g.sh("ls /var/lib/lupatch; ls /sys/kernel/livepatch; cat /sys/kernel/debug/tracing/enabled_functions"); got != "journal" && got != "journal\nupdates" && got != "journal\nstore" {
-		g.t.Errorf("left behind: %s", got)
+	if got := g.sh("ls /var/lib/lupatch/updates /sys/kernel/livepatch; cat /sys/kernel/debug/tracing/enabled_functions"); strings.ContainsAny(got, "_ ") {
+		g.t.Errorf("left behind:\n%s", got)
 	}
 }
