@@ -3,12 +3,19 @@
 package patchgen
 
 import (
+	"debug/elf"
+	"maps"
+	"slices"
+
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
 // check refuses what a livepatch of this plan would get wrong.
 func (p *plan) check(c *comparer, sp []special) error {
 	if err := p.checkRegistries(c); err != nil {
+		return err
+	}
+	if err := p.checkAliases(c); err != nil {
 		return err
 	}
 	if err := p.checkData(); err != nil {
@@ -29,6 +36,41 @@ func (p *plan) checkSites(sp []special) error {
 		}
 	}
 	return nil
+}
+
+// checkAliases: functions that are one in one version and two in the other.
+// Compilers join functions of the same code; redirecting the one would then
+// redirect both, or leave one behind.
+func (p *plan) checkAliases(c *comparer) error {
+	olds, news := p.old.functionNames(), p.new.functionNames()
+	for _, name := range slices.Sorted(maps.Keys(olds)) {
+		a, b := olds[name], news[name]
+		if b == nil || a.twin == b || a.name == name && b.name == name || !a.changed && c.equal(a, b) {
+			continue
+		}
+		return refuse.New(refuse.AmbiguousSymbol, name, "it shares its code with %s in one version and not in the other, so they cannot be redirected each on its own", otherName(name, a, b))
+	}
+	return nil
+}
+
+func otherName(name string, items ...*item) string {
+	for _, it := range items {
+		if it.name != name {
+			return it.name
+		}
+	}
+	return name
+}
+
+// functionNames maps every name of a function, aliases included.
+func (o *object) functionNames() map[string]*item {
+	out := map[string]*item{}
+	for y, it := range o.bySym {
+		if it.kind == function && y.Type == elf.STT_FUNC {
+			out[y.Name] = it
+		}
+	}
+	return out
 }
 
 // checkData: data of the running kernel keeps the value and size it has.
