@@ -24,6 +24,22 @@ type process struct {
 	master   *os.File // nil without a terminal
 	input    *inbox   // nil without standard input
 	timedOut atomic.Bool
+	// started holds output back until the program's start has been reported,
+	// which whoever asked for it expects to be the first reply.
+	started chan struct{}
+}
+
+// hold keeps output back until the start has been reported.
+func (p *process) hold(w io.Writer) io.Writer { return &held{p.started, w} }
+
+type held struct {
+	until <-chan struct{}
+	w     io.Writer
+}
+
+func (h *held) Write(b []byte) (int, error) {
+	<-h.until
+	return h.w.Write(b)
 }
 
 // signal reaches the program and the children that stayed in its group.
@@ -50,6 +66,7 @@ func (a *agent) exec(id uint64, req wire.Exec) {
 	a.procs[id] = p
 	a.mu.Unlock()
 	_ = a.enc.Encode(&wire.Message{ID: id, Op: wire.OpEvent, Body: wire.Body(wire.Started{PID: p.cmd.Process.Pid})})
+	close(p.started)
 	go a.await(id, p, req.Timeout, out)
 }
 
@@ -58,7 +75,7 @@ func (a *agent) prepare(id uint64, req wire.Exec) (p *process, out <-chan struct
 	cmd := exec.Command(req.Argv[0], req.Argv[1:]...)
 	cmd.Env = append(basicEnv(), req.Env...)
 	cmd.Dir = req.Dir
-	p = &process{cmd: cmd}
+	p = &process{cmd: cmd, started: make(chan struct{})}
 	if req.Stdin {
 		p.input = newInbox()
 	}
@@ -68,8 +85,8 @@ func (a *agent) prepare(id uint64, req wire.Exec) (p *process, out <-chan struct
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.WaitDelay = pipeGrace
-	cmd.Stdout = &sender{a, id, wire.OpOutput}
-	cmd.Stderr = &sender{a, id, wire.OpErrors}
+	cmd.Stdout = p.hold(&sender{a, id, wire.OpOutput})
+	cmd.Stderr = p.hold(&sender{a, id, wire.OpErrors})
 	if p.input != nil {
 		w, err := cmd.StdinPipe()
 		if err != nil {
@@ -95,7 +112,7 @@ func (a *agent) onTerminal(id uint64, p *process, size wire.Size) (<-chan struct
 	go func() {
 		defer close(out)
 		// Ends with EIO when the last user of the terminal is gone.
-		_, _ = io.Copy(&sender{a, id, wire.OpOutput}, master)
+		_, _ = io.Copy(p.hold(&sender{a, id, wire.OpOutput}), master)
 	}()
 	if p.input != nil {
 		go p.input.copyTo(struct {
