@@ -101,7 +101,7 @@ func (r *Result) LocateModule(ko *elfobj.File, name string, local bool) (Found, 
 		}
 	}
 	switch {
-	case len(all) == 1:
+	case len(all) == 1 && stays(want):
 		return Found{Name: name}, nil
 	case !stays(want) || coming != live:
 		return Found{}, refuse.New(refuse.SymposUnstable, name, "it is number %d of %d while module %s is loading, and number %d of %d when it is live", coming, len(all), r.Unit, live, liveAll)

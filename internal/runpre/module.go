@@ -144,11 +144,11 @@ func (m *module) reloc(a, b elfobj.Reloc) string {
 		}
 		return ""
 	}
+	if x.Bind == elf.STB_WEAK && x.Name == y.Name && a.Addend == b.Addend {
+		return "" // another unit of the module may have the strong one
+	}
 	offA, offB := int64(x.Value)+a.Addend, int64(y.Value)+b.Addend
 	if y.Section == nil || x.Section.Name != y.Section.Name {
-		if x.Bind == elf.STB_WEAK && x.Name == y.Name {
-			return "" // another unit of the module has the strong one
-		}
 		return fmt.Sprintf("it refers to %s, shipped to %s", display(x), display(y))
 	}
 	if x.Section.Flags&elf.SHF_MERGE != 0 {

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
+	"github.com/lupatch/lupatch/patchgen"
+)
+
+// pair is the compiled old and new version of a golden case.
+type pair struct{ old, new []byte }
+
+func pairs(f *testing.F) (out []pair) {
+	for _, name := range []string{"body-change", "cold-part", "alternative", "line-and-change", "section-symbol", "static-local", "rodata-table", "shared-section", "once-data"} {
+		ar, err := txtar.ParseFile(filepath.Join("testdata", name+".txtar"))
+		if err != nil {
+			f.Fatal(err)
+		}
+		var p pair
+		for _, file := range ar.Files {
+			switch file.Name {
+			case "old.c":
+				p.old = compileSeed(f, file.Data)
+			case "new.c":
+				p.new = compileSeed(f, file.Data)
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func compileSeed(f *testing.F, src []byte) []byte {
+	dir := f.TempDir()
+	c, o := filepath.Join(dir, "unit.c"), filepath.Join(dir, "unit.o")
+	if err := os.WriteFile(c, src, 0o644); err != nil {
+		f.Fatal(err)
+	}
+	args := slices.Concat(kernelFlags, []string{"-I", "testdata", "-c", "-o", o, c})
+	if msg, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+		f.Fatalf("gcc: %v\n%s", err, msg)
+	}
+	b, err := os.ReadFile(o)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return b
+}
+
+// mutate writes into a file what edits say: four bytes of place, one of value.
+func mutate(b, edits []byte) []byte {
+	b = bytes.Clone(b)
+	for ; len(edits) >= 5; edits = edits[5:] {
+		b[uint64(binary.LittleEndian.Uint32(edits))%uint64(len(b))] = edits[4]
+	}
+	return b
+}
+
+type everywhere struct{}
+
+func (everywhere) Exported(string) (string, string, bool) { return "", "", false }
+
+func (everywhere) Locate(name string, _ bool) (patchgen.Ref, error) {
+	return patchgen.Ref{Object: "m", Symbol: name}, nil
+}
+
+// FuzzGenerate: objects that a compiler would not write give an error or an
+// object that can be read, never a panic.
+func FuzzGenerate(f *testing.F) {
+	seeds := pairs(f)
+	for i := range seeds {
+		f.Add(uint8(i), []byte{}, []byte{})
+		f.Add(uint8(i), []byte{200, 1, 0, 0, 7}, []byte{9, 2, 0, 0, 255, 10, 2, 0, 0, 255})
+	}
+	f.Fuzz(func(t *testing.T, which uint8, inOld, inNew []byte) {
+		p := seeds[int(which)%len(seeds)]
+		a, b := mutate(p.old, inOld), mutate(p.new, inNew)
+		old, err := elfobj.Read(bytes.Clone(a))
+		if err != nil {
+			return
+		}
+		new, err := elfobj.Read(bytes.Clone(b))
+		if err != nil {
+			return
+		}
+		_ = patchgen.CheckLayouts(a, b)
+		ext, err := patchgen.ReadExtents(a, "unit.c")
+		if err != nil {
+			ext = nil
+		}
+		patchgen.NewGlobals(old, new)
+		res, err := patchgen.Generate(patchgen.Input{
+			Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: &patchgen.LineMap{}, OldLines: ext,
+			Kernel: everywhere{}, AliasPrefix: "alias_",
+		})
+		if err != nil {
+			if res != nil {
+				t.Fatal("an error came with a result")
+			}
+			return
+		}
+		if res.Empty() {
+			return
+		}
+		out, err := res.Object.Bytes()
+		if err != nil {
+			return
+		}
+		if _, err := elfobj.Read(out); err != nil {
+			t.Fatalf("what came out cannot be read: %v", err)
+		}
+		var names []string
+		for _, fn := range res.Functions {
+			if !fn.New {
+				names = append(names, fn.Name)
+			}
+		}
+		_, _ = patchgen.Digests(old, patchgen.DefaultSizes(), names)
+	})
+}
