@@ -183,3 +183,26 @@ func TestDamagedPackageLeavesNothingBehind(t *testing.T) {
 		t.Errorf("the second try did not fetch it again: %v", err)
 	}
 }
+
+func TestAnyVersionNeedsNoApt(t *testing.T) {
+	c, ctx := realCache(t)
+	if v := c.AnyVersion("busybox-static"); v != "" {
+		t.Errorf("an empty cache has %q", v)
+	}
+	versions, err := c.Versions(ctx, "busybox-static")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Fetch(ctx, "busybox-static", ""); err != nil {
+		t.Fatal(err)
+	}
+	c.apt = func(context.Context, string, string, ...string) ([]byte, error) {
+		return nil, errors.New("apt was asked")
+	}
+	if v := c.AnyVersion("busybox-static"); v != versions[0] {
+		t.Errorf("got %q, want %q", v, versions[0])
+	}
+	if _, err := c.Unpack(ctx, "busybox-static", c.AnyVersion("busybox-static")); err != nil {
+		t.Error(err)
+	}
+}

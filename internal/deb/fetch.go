@@ -98,6 +98,15 @@ func (c *Cache) cachedVersions(pkg string) []string {
 	return versions
 }
 
+// AnyVersion is the newest version of a package in the cache, else what an empty
+// version means: for packages of which any one will do, without asking apt.
+func (c *Cache) AnyVersion(pkg string) string {
+	if cached := c.cachedVersions(pkg); checkName(pkg) == nil && len(cached) > 0 {
+		return cached[0]
+	}
+	return ""
+}
+
 func (c *Cache) download(ctx context.Context, pkg, version string) (string, error) {
 	versions, err := c.Versions(ctx, pkg)
 	if err != nil {

@@ -79,7 +79,7 @@ func checkStatic(image []byte) error {
 }
 
 func addBusybox(ctx context.Context, w *cpio.Writer, c *Config) error {
-	dir, err := c.Cache.Unpack(ctx, "busybox-static", "")
+	dir, err := c.Cache.Unpack(ctx, "busybox-static", c.Cache.AnyVersion("busybox-static"))
 	if err != nil {
 		return err
 	}
