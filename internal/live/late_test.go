@@ -115,6 +115,14 @@ func wrongDisguised(g guest) {
 	g.wantShown("value", wrongValue)
 	g.wantLoaded(u.name, false)
 	g.wantStatus("")
+	// With it goes what was applied before it in the same change.
+	crypto := update(g.t, "crypto")
+	g.refusedByItself(func() {
+		g.refused(refuse.LoadRefused, []string{notVerified}, "apply", g.file(crypto), g.file(u))
+	})
+	g.wantLoaded(crypto.name, false)
+	g.wantStatus("")
+	g.sh("! grep 'followed by' /proc/crypto")
 	g.rmmod("lutarget")
 }
 

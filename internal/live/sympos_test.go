@@ -63,6 +63,7 @@ func namesakesInModule(g guest) {
 	g.wantShown("twin_a", first)
 	g.wantShown("twin_b", before)
 	g.apply(u)
+	g.sh("test -d /sys/kernel/livepatch/lupatch_twins/lutarget/twin,2")
 	g.wantShown("twin_a", first)
 	g.wantShown("twin_b", after)
 	g.rollback()
