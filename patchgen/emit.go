@@ -133,6 +133,9 @@ func sectionName(it *item) string {
 func (e *emitter) convertAll(from *item, rs []elfobj.Reloc, base, at uint64) ([]elfobj.Reloc, error) {
 	out := make([]elfobj.Reloc, 0, len(rs))
 	for _, r := range rs {
+		if r.Off+elfobj.Width(r.Type) > from.end() {
+			return nil, fmt.Errorf("the relocation at +0x%x of %s reaches beyond its end", r.Off-from.off, from.name)
+		}
 		c, err := e.convert(from, r)
 		if err != nil {
 			return nil, err

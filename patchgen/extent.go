@@ -35,7 +35,7 @@ func ReadExtents(obj []byte, source string) (Extents, error) {
 	}
 	starts := map[string]int{}
 	var files []*dwarf.LineFile
-	r := d.Reader()
+	r := readEntries(d, len(obj))
 	for {
 		e, err := r.Next()
 		if err != nil {

@@ -4,6 +4,7 @@ package patchgen_test
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"os"
 	"os/exec"
@@ -40,17 +41,22 @@ func pairs(f *testing.F) (out []pair) {
 	return out
 }
 
-func compileSeed(f *testing.F, src []byte) []byte {
+func compileSeed(f testing.TB, src []byte) []byte {
+	// No path may get into the object: what an edit hits depends on its length.
 	dir := f.TempDir()
-	c, o := filepath.Join(dir, "unit.c"), filepath.Join(dir, "unit.o")
-	if err := os.WriteFile(c, src, 0o644); err != nil {
+	include, err := filepath.Abs("testdata")
+	if err != nil {
 		f.Fatal(err)
 	}
-	args := slices.Concat(kernelFlags, []string{"-I", "testdata", "-c", "-o", o, c})
-	if msg, err := exec.Command("gcc", args...).CombinedOutput(); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "unit.c"), src, 0o644); err != nil {
+		f.Fatal(err)
+	}
+	cmd := exec.Command("gcc", slices.Concat(kernelFlags, []string{"-fdebug-prefix-map=" + dir + "=.", "-gno-record-gcc-switches", "-fdebug-prefix-map=" + include + "=testdata", "-I", include, "-c", "-o", "unit.o", "unit.c"})...)
+	cmd.Dir = dir
+	if msg, err := cmd.CombinedOutput(); err != nil {
 		f.Fatalf("gcc: %v\n%s", err, msg)
 	}
-	b, err := os.ReadFile(o)
+	b, err := os.ReadFile(filepath.Join(dir, "unit.o"))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -64,6 +70,27 @@ func mutate(b, edits []byte) []byte {
 		b[uint64(binary.LittleEndian.Uint32(edits))%uint64(len(b))] = edits[4]
 	}
 	return b
+}
+
+// A last entry that is cut off has no end for the library's reader.
+func TestCutDebugInfo(t *testing.T) {
+	whole := compileSeed(t, []byte("struct s { int a; }; int f(struct s *s) { return s->a; }"))
+	cut := bytes.Clone(whole)
+	f, err := elf.NewFile(bytes.NewReader(whole))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := f.Section(".debug_info")
+	cut[s.Offset+s.Size-1] = 0xca // a number that goes on
+	if err := patchgen.CheckLayouts(whole, cut); err == nil {
+		t.Error("debugging information without an end was read")
+	}
+	if _, err := patchgen.ReadExtents(cut, "unit.c"); err == nil {
+		t.Error("debugging information without an end was read")
+	}
+	if err := patchgen.CheckLayouts(whole, whole); err != nil {
+		t.Error(err)
+	}
 }
 
 type everywhere struct{}

@@ -69,18 +69,18 @@ func layouts(obj []byte) (*types, error) {
 		return nil, err
 	}
 	t := &types{structs: map[string]*dwarf.StructType{}, users: map[string][]string{}}
-	names, err := t.read(d)
+	names, err := t.read(d, len(obj))
 	if err != nil {
 		return nil, err
 	}
-	return t, t.findUsers(d, names)
+	return t, t.findUsers(d, len(obj), names)
 }
 
 // read collects the layouts; names maps every type's offset to the structure
 // it is or contains by value.
-func (t *types) read(d *dwarf.Data) (map[dwarf.Offset]string, error) {
+func (t *types) read(d *dwarf.Data, size int) (map[dwarf.Offset]string, error) {
 	names := map[dwarf.Offset]string{}
-	r := d.Reader()
+	r := readEntries(d, size)
 	for {
 		e, err := r.Next()
 		if err != nil || e == nil {
@@ -109,9 +109,9 @@ func (t *types) read(d *dwarf.Data) (map[dwarf.Offset]string, error) {
 
 // findUsers notes pointers to structures, members and global variables. What
 // is left are variables in functions.
-func (t *types) findUsers(d *dwarf.Data, names map[dwarf.Offset]string) error {
+func (t *types) findUsers(d *dwarf.Data, size int, names map[dwarf.Offset]string) error {
 	var stack []*dwarf.Entry
-	r := d.Reader()
+	r := readEntries(d, size)
 	for {
 		e, err := r.Next()
 		if err != nil || e == nil {

@@ -94,6 +94,11 @@ func (w *writer) section(s *Section) error {
 		Size: s.Size, Addralign: s.Align, Entsize: s.Entsize,
 	}
 	data := s.Data
+	for _, t := range []*Section{s.LinkTo, s.Target} {
+		if t != nil && w.index[t] == 0 {
+			return fmt.Errorf("section %q belongs to section %q, which is not in the object", s.Name, t.Name)
+		}
+	}
 	if s.LinkTo != nil {
 		h.Link = uint32(w.index[s.LinkTo])
 	}
