@@ -11,23 +11,25 @@ SHELL       := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 export CGO_ENABLED := 0
 
-RELEASE := 6.1.0-47-amd64
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS := -X main.version=$(VERSION)
-CACHE   := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lupatch
+
+# Found when it is first needed, which is after `deps` may have installed one.
+GO = $(eval GO := $$(shell hack/go.sh))$(GO)
 
 # What building updates and running lab hosts takes on Debian 12.
 PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build demo test vet lint deps bench fuzz generate clean
+.PHONY: build demo test vet deps bench fuzz generate clean
 
 build: bin/lupatch
 
 bin/lupatch: FORCE
 	@mkdir -p bin
-	go build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/lupatch
+	@[ -n "$(GO)" ]
+	$(GO) build -buildvcs=false -trimpath -ldflags '$(LDFLAGS)' -o $@ ./cmd/lupatch
 
 FORCE:
 
@@ -37,34 +39,37 @@ deps:
 	    dpkg-query -W -f='$${db:Status-Status}' $$p 2>/dev/null | grep -qx installed || echo $$p; done); \
 	lists=$$(find /var/lib/apt/lists -name '*Packages*' 2>/dev/null | head -n 1 || true); \
 	if [ -n "$$missing" ] || [ -z "$$lists" ]; then $(SUDO) apt-get update -q; fi; \
+	if ! command -v go >/dev/null && [ ! -x /usr/local/go/bin/go ]; then missing="$$missing golang-1.19-go"; fi; \
 	if [ -n "$$missing" ]; then \
 	    echo "installing" $$missing; \
 	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends $$missing; fi
 
-demo: deps bin/lupatch
-	@mkdir -p bin && go build -buildvcs=false -o bin/demo ./examples/demo
+demo: deps
+	$(MAKE) --no-print-directory bin/lupatch
+	@mkdir -p bin && $(GO) build -buildvcs=false -o bin/demo ./examples/demo
 	@bin/demo bin/lupatch examples
 
 vet:
-	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
-	go vet ./...
+	@out=$$($(dir $(GO))gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "gofmt: $$out"; exit 1; fi
+	$(GO) vet ./...
 
 # -p 2: two packages at a time; each boots one or two lab hosts.
-test: deps vet bin/lupatch
-	go test -p 2 -timeout 15m ./...
+test: deps
+	$(MAKE) --no-print-directory vet bin/lupatch
+	PATH="$(dir $(GO)):$$PATH" $(GO) test -p 2 -timeout 15m ./...
 
 bench:
-	go test -run '^$$' -bench . -benchtime 3x ./internal/build ./patchgen ./internal/kallsyms
+	$(GO) test -run '^$$' -bench . -benchtime 3x ./internal/build ./patchgen ./internal/kallsyms
 
 # Every parser of foreign bytes, FUZZTIME each.
 FUZZTIME ?= 20s
 fuzz:
 	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
 	    for f in $$(grep -rhoP '^func \KFuzz\w+' $$p/*_test.go); do \
-	        echo "== $$p $$f"; go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+	        echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
 
 generate:
-	go generate ./...
+	$(GO) generate ./...
 
 clean:
 	rm -rf bin
