@@ -23,6 +23,7 @@ import (
 // TestLabBoot boots the real kernel once and goes through everything that a
 // healthy host offers.
 func TestLabBoot(t *testing.T) {
+	t.Parallel()
 	h := labtest.Boot(t, lab.Config{
 		NICs:  []lab.NIC{{Model: "e1000"}},
 		Files: []lab.File{{Path: "/root/note", Data: []byte("hello"), Mode: 0o600}},

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 )
 
 // maxConsole bounds what is kept of a console that a guest floods: its
@@ -113,6 +114,34 @@ func (c *console) allFaults() []Fault {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return append([]Fault(nil), c.faults...)
+}
+
+// stalled gives a channel that is closed if the console says nothing for a time
+// before it matches re.
+func (c *console) stalled(ctx context.Context, silence time.Duration, re *regexp.Regexp) <-chan struct{} {
+	ch := make(chan struct{})
+	go func() {
+		for {
+			c.mu.Lock()
+			changed := c.changed
+			c.mu.Unlock()
+			if re.MatchString(c.String()) {
+				return
+			}
+			t := time.NewTimer(silence)
+			select {
+			case <-changed:
+				t.Stop()
+			case <-t.C:
+				close(ch)
+				return
+			case <-ctx.Done():
+				t.Stop()
+				return
+			}
+		}
+	}()
+	return ch
 }
 
 // wait returns when the text matches, with the match.

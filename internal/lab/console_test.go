@@ -107,6 +107,28 @@ func TestConsoleWait(t *testing.T) {
 	}
 }
 
+func TestConsoleStalled(t *testing.T) {
+	c := newConsole(nil)
+	const silence = 50 * time.Millisecond
+	begin := time.Now()
+	stalled := c.stalled(t.Context(), silence, initStarted)
+	for range 5 { // each line starts the time again
+		time.Sleep(silence / 5)
+		_, _ = c.Write([]byte("[    1.0] line\n"))
+	}
+	<-stalled
+	if d := time.Since(begin); d < 2*silence-time.Millisecond {
+		t.Errorf("stalled after %v", d)
+	}
+	stalled = c.stalled(t.Context(), silence, initStarted)
+	_, _ = c.Write([]byte("[    2.5] Run /init as init process\n"))
+	select {
+	case <-stalled:
+		t.Error("a silent first process was taken for a stall")
+	case <-time.After(4 * silence):
+	}
+}
+
 func TestKVMFlags(t *testing.T) {
 	for text, want := range map[string]bool{
 		"processor\t: 0\nflags\t\t: fpu vme vmx sse\n": true,

@@ -18,6 +18,7 @@ import (
 
 // TestLabDeviceTables compares the tables with the QEMU and the kernel they are about.
 func TestLabDeviceTables(t *testing.T) {
+	t.Parallel()
 	tree, err := kmodule.Open(labtest.Kernel(t, labtest.Release).Modules())
 	if err != nil {
 		t.Fatal(err)
@@ -44,6 +45,7 @@ func TestLabDeviceTables(t *testing.T) {
 
 // TestLabDevices boots with a device of each kind and finds it driven.
 func TestLabDevices(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	image := filepath.Join(dir, "a,b.img") // a comma separates QEMU's options
 	if err := os.WriteFile(image, append([]byte("magic"), make([]byte, 1<<20-5)...), 0o644); err != nil {
@@ -81,6 +83,7 @@ func TestLabDevices(t *testing.T) {
 
 // TestLabLeavesThingsAlone: drivers and network only if wanted.
 func TestLabLeavesThingsAlone(t *testing.T) {
+	t.Parallel()
 	h := labtest.Boot(t, lab.Config{NICs: []lab.NIC{{Model: "e1000"}}, NoDrivers: true, ManualNetwork: true, Cmdline: []string{"lupatchtest"}})
 	labtest.Sh(t, h, "! grep -q ^e1000 /proc/modules && ! test -e /sys/class/net/eth0 && grep -q lupatchtest /proc/cmdline")
 	if err := h.Modprobe(t.Context(), "e1000", ""); err != nil {
@@ -94,9 +97,10 @@ func TestLabLeavesThingsAlone(t *testing.T) {
 // TestLabSerialAgent: the second serial port does it too, slowly, and no module
 // is loaded for it.
 func TestLabSerialAgent(t *testing.T) {
+	t.Parallel()
 	h := labtest.Boot(t, lab.Config{SerialAgent: true, CPUs: 1})
 	labtest.Sh(t, h, "test ! -s /proc/modules")
-	data := random(100_000)
+	data := random(30_000)
 	if err := h.Put(t.Context(), "/root/x", data, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 
 // TestLabFaultsAreSeen lets a kernel report a fault, then panic.
 func TestLabFaultsAreSeen(t *testing.T) {
+	t.Parallel()
 	var log bytes.Buffer
 	h := labtest.Boot(t, lab.Config{ConsoleLog: &log}, labtest.Allow("."))
 	ctx := labtest.Context(t)
@@ -156,6 +157,7 @@ func children(t *testing.T) []string {
 
 // TestLabEndsWithContext: a cancelled context ends QEMU.
 func TestLabEndsWithContext(t *testing.T) {
+	t.Parallel()
 	init := labtestInit(t)
 	ctx, cancel := context.WithCancel(labtest.Context(t))
 	defer cancel()

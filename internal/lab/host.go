@@ -49,6 +49,20 @@ var ErrEnded = errors.New("the lab host has ended")
 // ErrPanic says that its kernel panicked. It wraps ErrEnded.
 var ErrPanic = fmt.Errorf("its kernel panicked: %w", ErrEnded)
 
+// errStalled says that the kernel stopped speaking before it ran anything of
+// ours. It has been seen once in some 300 boots under emulation on a busy
+// machine, in the middle of the kernel's own initialisation, with QEMU 7.2 and
+// two processors. Nothing of a lab host has begun then, so that booting once
+// more hides nothing.
+var errStalled = errors.New("its kernel stood still before its first process")
+
+// earlyStall is how long a kernel may say nothing before its first process; on
+// two busy processors half a second is usual and five are rare.
+var earlyStall = 30 * time.Second
+
+// initStarted is the kernel's last word before its first process.
+var initStarted = regexp.MustCompile(`Run /\S+ as init process`)
+
 // Host is a running lab host. Its methods may be used by several goroutines.
 type Host struct {
 	// Release is the kernel's own name for itself.
@@ -57,6 +71,8 @@ type Host struct {
 	Accel Accel
 	// BootTime is the time from the start of QEMU to the agent's answer.
 	BootTime time.Duration
+	// Restarted says that the first attempt stood still, see errStalled.
+	Restarted bool
 	// Loaded are the modules that were asked for at boot.
 	Loaded []string
 
@@ -105,21 +121,36 @@ func (h *Host) boot(ctx context.Context) error {
 	h.Accel = chooseAccel(ctx, &h.conf, initrd)
 	life, cancel := context.WithCancel(ctx)
 	h.cancel = cancel
-	begin := time.Now()
-	h.m, err = startMachine(life, machineArgs(&h.conf, h.Accel, initrd, images), h.console)
-	if err != nil {
-		return err
+	args := machineArgs(&h.conf, h.Accel, initrd, images)
+	err = h.start(ctx, life, args)
+	if errors.Is(err, errStalled) {
+		logrus.Warnf("lab: %s stood still before its first process; booting it once more", h.conf.Kernel.Release)
+		h.m.kill()
+		h.m.agent.Close()
+		h.console, h.Restarted = newConsole(h.conf.ConsoleLog), true
+		err = h.start(ctx, life, args)
 	}
-	h.conn = newConn(h.m.agent)
-	wait, stop := context.WithTimeout(ctx, h.conf.BootTimeout)
-	defer stop()
-	if err := h.awaitHello(wait); err != nil {
+	if err != nil {
 		return h.explain("booting the lab host", err)
 	}
-	h.BootTime = time.Since(begin)
 	logrus.Debugf("lab: %s answered after %v", h.Release, h.BootTime.Round(time.Millisecond))
 	// QEMU has it in memory by now.
 	return os.Remove(initrd)
+}
+
+// start runs QEMU until the agent answers.
+func (h *Host) start(ctx, life context.Context, args []string) error {
+	begin := time.Now()
+	m, err := startMachine(life, args, h.console)
+	if err != nil {
+		return err
+	}
+	h.m, h.conn = m, newConn(m.agent)
+	wait, stop := context.WithTimeout(ctx, h.conf.BootTimeout)
+	defer stop()
+	err = h.awaitHello(wait)
+	h.BootTime = time.Since(begin)
+	return err
 }
 
 func (h *Host) writeInitramfs(ctx context.Context, path string) error {
@@ -166,6 +197,8 @@ func (h *Host) awaitHello(ctx context.Context) error {
 	case m = <-h.conn.hello:
 	case <-h.m.done:
 		return ErrEnded
+	case <-h.console.stalled(ctx, earlyStall, initStarted):
+		return errStalled
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -189,11 +222,11 @@ func (h *Host) awaitHello(ctx context.Context) error {
 // fault. A guest that is on its way down is awaited first: its console says why.
 func (h *Host) explain(doing string, err error) error {
 	var remote *RemoteError
-	if err == nil || errors.As(err, &remote) {
-		if remote != nil {
-			return fmt.Errorf("%s: %w", doing, err)
-		}
+	if err == nil {
 		return nil
+	}
+	if errors.As(err, &remote) || h.m == nil {
+		return fmt.Errorf("%s: %w", doing, err)
 	}
 	if errors.Is(err, errClosed) || errors.Is(err, os.ErrClosed) || errors.Is(err, ErrEnded) || isBrokenPipe(err) {
 		select {

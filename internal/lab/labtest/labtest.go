@@ -62,6 +62,9 @@ func Boot(t testing.TB, conf lab.Config, opts ...Option) *lab.Host {
 	if err != nil {
 		t.Fatalf("booting a lab host: %v", err)
 	}
+	if h.Restarted {
+		t.Logf("the first attempt to boot stood still")
+	}
 	t.Logf("lab host %s up after %v (%s)", h.Release, h.BootTime.Round(time.Millisecond), h.Accel)
 	t.Cleanup(func() {
 		h.Close()
