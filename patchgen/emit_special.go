@@ -3,6 +3,8 @@
 package patchgen
 
 import (
+	"fmt"
+
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
@@ -32,6 +34,9 @@ func (e *emitter) specials(es []entry) error {
 			add(get(e.plan.new.file.Section(x.special.parallel)), x.parallel)
 		}
 		for _, r := range x.relocs() {
+			if r.Off+elfobj.Width(r.Type) > x.off+x.special.size {
+				return fmt.Errorf("a relocation reaches beyond the end of an entry of %s", x.special.name)
+			}
 			if x.special.name == altSection && r.Off-x.off == altReplOffset {
 				c, err := e.replacement(x, r, get, add)
 				if err != nil {
@@ -93,6 +98,9 @@ func (e *emitter) replacement(x entry, r elfobj.Reloc, get func(*elfobj.Section)
 		}
 		if err := e.late(x, c.Sym.Name); err != nil {
 			return r, err
+		}
+		if q.Off+elfobj.Width(q.Type) > to {
+			return r, fmt.Errorf("a relocation reaches beyond the end of a replacement in %s", sec.Name)
 		}
 		c.Off = q.Off - from + at
 		clear(dst.Data[c.Off : c.Off+elfobj.Width(c.Type)])

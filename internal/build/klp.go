@@ -27,7 +27,7 @@ func convert(ko []byte, man []byte) ([]byte, error) {
 	group := map[*elfobj.Symbol]string{}
 	for _, y := range f.Symbols {
 		owner, ref, ok := patchgen.ParseKlpOwner(y.Name)
-		if !ok {
+		if !ok || !y.Undefined() {
 			continue
 		}
 		// What vmlinux has is resolved when the update is loaded, on behalf of

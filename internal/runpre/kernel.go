@@ -22,6 +22,9 @@ type Memory interface {
 // its symbols: a name alone means nothing where 13 in 100 data symbols have
 // namesakes.
 func Kernel(obj *elfobj.File, mem Memory, syms *kallsyms.Table) (*Result, error) {
+	if err := sound(obj); err != nil {
+		return nil, err
+	}
 	k := &kernel{
 		mem: mem, syms: syms, bases: map[*elfobj.Section]uint64{},
 		res: &Result{Unit: "vmlinux", places: map[string]place{}, extern: map[string]uint64{}, shared: ambiguousNames(obj)},

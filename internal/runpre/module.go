@@ -12,6 +12,9 @@ import (
 // Module holds the object of a translation unit, compiled with unaltered
 // flags, against the shipped module it is linked into.
 func Module(name string, obj, ko *elfobj.File) (*Result, error) {
+	if err := sound(obj); err != nil {
+		return nil, err
+	}
 	m := &module{
 		ko: ko, bySec: map[string]*elfobj.Section{}, bases: map[*elfobj.Section]uint64{}, byName: map[string][]*elfobj.Symbol{},
 		res: &Result{Unit: name, places: map[string]place{}, extern: map[string]uint64{}, shared: ambiguousNames(obj)},

@@ -111,6 +111,16 @@ func functions(f *elfobj.File) (out []*elfobj.Symbol) {
 	return out
 }
 
+// sound makes sure that the functions of an object have code to compare.
+func sound(f *elfobj.File) error {
+	for _, y := range functions(f) {
+		if y.Value+y.Size > uint64(len(y.Section.Data)) {
+			return fmt.Errorf("function %s of the object has no code", y.Name)
+		}
+	}
+	return nil
+}
+
 // code is a function's bytes with the relocated fields zeroed.
 func code(sec *elfobj.Section, off, size uint64) []byte {
 	b := bytes.Clone(sec.Data[off : off+size])
