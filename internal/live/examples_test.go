@@ -36,6 +36,7 @@ func TestExamples(t *testing.T) {
 	}
 	for _, e := range examples {
 		g.run(e.update, e.play)
+		t.Logf("longest silence of the stream so far %v", stream.Stats().LongestGap)
 	}
 	g.run("warning", warning)
 	g.run("driver in use", driverInUse)
