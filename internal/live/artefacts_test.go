@@ -98,8 +98,8 @@ func wrongTarget(t testing.TB) string {
 	return module(t, "wrong-target", "target", "lutarget", func(s string) string { return strings.Replace(s, shippedValue, otherValue, 1) })
 }
 
-// patches says what of the source each patch of testdata is for; the others
-// are for the module lutarget.
+// kernelPatch has the patches that are for the kernel's own source; the others
+// in testdata are for the module lutarget.
 var kernelPatch = map[string]string{
 	"crypto": "testdata/crypto.patch", "warn": "testdata/warn.patch",
 	"meminfo": "../../examples/meminfo-used.patch", "mtu": "../../examples/e1000-mtu-limit.patch", "two": "../../examples/two-units.patch",
