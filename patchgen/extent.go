@@ -56,7 +56,7 @@ func ReadExtents(obj []byte, source string) (Extents, error) {
 			name, _ := e.Val(dwarf.AttrName).(string)
 			line, okL := e.Val(dwarf.AttrDeclLine).(int64)
 			file, okF := e.Val(dwarf.AttrDeclFile).(int64)
-			if name != "" && okL && okF && int(file) < len(files) && files[file] != nil && path.Base(files[file].Name) == path.Base(source) {
+			if name != "" && okL && okF && file >= 0 && file < int64(len(files)) && files[file] != nil && path.Base(files[file].Name) == path.Base(source) {
 				starts[name] = int(line)
 			}
 		}
