@@ -34,8 +34,11 @@ func entries(o *object, sp []special, want func(*item) bool) ([]entry, error) {
 		if x.size == 0 || s.Size%x.size != 0 {
 			return nil, refuse.New(refuse.SpecialSection, x.name, "the section holds %d bytes, which is no multiple of its entries' size of %d", s.Size, x.size)
 		}
+		if s.Size != uint64(len(s.Data)) {
+			return nil, refuse.New(refuse.SpecialSection, x.name, "the section has a size but no content")
+		}
 		par := o.file.Section(x.parallel)
-		if x.parallel != "" && (par == nil || par.Size/x.parallelSize != s.Size/x.size) {
+		if x.parallel != "" && (par == nil || par.Size != uint64(len(par.Data)) || par.Size/x.parallelSize != s.Size/x.size) {
 			return nil, refuse.New(refuse.SpecialSection, x.name, "%s does not match it entry by entry", x.parallel)
 		}
 		for off := uint64(0); off < s.Size; off += x.size {
@@ -69,7 +72,7 @@ func (e entry) replacement() (sec *elfobj.Section, from, to uint64, err error) {
 		if r.Off-e.off == altReplOffset && r.Sym.Section != nil {
 			from = r.Sym.Value + uint64(r.Addend)
 			to = from + altReplLen(e.bytes())
-			if to <= r.Sym.Section.Size && from <= to {
+			if to <= uint64(len(r.Sym.Section.Data)) && from <= to {
 				return r.Sym.Section, from, to, nil
 			}
 		}
