@@ -18,11 +18,9 @@ import (
 const (
 	DefaultMemory = 512 // MiB
 	// DefaultCPUs is two because a livepatch transition on one CPU shows less.
-	// The second one costs no boot time under emulation.
 	DefaultCPUs = 2
-	// DefaultCPUModel boots as fast as qemu64 and has the CRC-32 and POPCNT
-	// instructions; "max" needs half a second more and makes every system call
-	// slower.
+	// DefaultCPUModel takes as long to boot as qemu64 and max do. On it Debian's
+	// 6.1 turns retpolines and return thunks on: code that updates have to meet.
 	DefaultCPUModel = "Nehalem"
 	// DefaultBootTimeout is ten times what a boot takes on two idle cores.
 	DefaultBootTimeout = 90 * time.Second

@@ -23,7 +23,7 @@ import (
 )
 
 // writeInitramfs makes the guest's root file system. It is not compressed:
-// unpacking costs an emulated CPU more than reading saves.
+// neither gzip nor zstd makes a boot measurably shorter.
 func writeInitramfs(ctx context.Context, out io.Writer, c *Config) error {
 	w := cpio.NewWriter(out)
 	for _, d := range []string{"bin", "dev", "etc", "lib", "proc", "root", "sys", "tmp", "usr", "var/log", "run"} {
