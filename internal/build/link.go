@@ -47,7 +47,7 @@ func (j *job) link(ctx context.Context, units []*unit) ([]byte, *manifest.Manife
 	// 6.3, "livepatch,x86: Clear relocation targets on a module removal") have
 	// this function; with any other the target has to stay.
 	pin := len(j.syms.Lookup("clear_relocate_add")) == 0
-	header := tables(tab, len(man.Escapes) > 0, pin, slices.Sorted(maps.Keys(namespaces)))
+	header := tables(j.tree.Release, tab, len(man.Escapes) > 0, pin, slices.Sorted(maps.Keys(namespaces)))
 	if err := writeModule(dir, man.Name, header, objects); err != nil {
 		return nil, nil, err
 	}

@@ -42,7 +42,7 @@ func TestTables(t *testing.T) {
 		{"e1000", []tableFunc{{"e1000_up", 0, "lupatch_new_0_0", patchgen.Digest{Sum: 0xabc, Size: 64, Mask: []patchgen.Range{{From: 4, To: 9}}}}, {"x.part.0", 2, "lupatch_new_0_1", patchgen.Digest{Size: 8}}}},
 		{"vmlinux", []tableFunc{{"f", 0, "lupatch_new_1_0", patchgen.Digest{Size: 5}}}},
 	}
-	got := tables(units, true, false, []string{"USB"})
+	got := tables("6.1.0-1-amd64", units, true, false, []string{"USB"})
 	for _, want := range []string{
 		"#define LUPATCH_STAYS 1\n", `MODULE_INFO(import_ns, "USB");`,
 		"extern char lupatch_new_0_0[];", "lupatch_masks_0_0[] = { { 4, 9 }, { 0, 0 } };",
@@ -54,7 +54,7 @@ func TestTables(t *testing.T) {
 			t.Errorf("%s is not in\n%s", want, got)
 		}
 	}
-	if strings.Contains(got, "LUPATCH_PIN_TARGETS") || !strings.Contains(tables(units, false, true, nil), "#define LUPATCH_PIN_TARGETS 1\n") {
+	if strings.Contains(got, "LUPATCH_PIN_TARGETS") || !strings.Contains(tables("6.1.0-1-amd64", units, false, true, nil), "#define LUPATCH_PIN_TARGETS 1\n") {
 		t.Error("targets are pinned where they need not be, or not where they must")
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
@@ -138,6 +140,9 @@ func wrongRelease(g guest) {
 	const other = "6.1.0-46-amd64"
 	file := g.put(value.altered(g.t, labtest.Release, other), "/root/other.ko")
 	g.refused(refuse.WrongRelease, []string{labtest.Release, other}, "apply", file)
+	// The kernel alone would take it: with modversions it skips the release.
+	g.wantErrno(g.Insmod(g.t.Context(), file, ""), unix.ENOEXEC)
+	g.sh("dmesg | grep 'built for kernel " + other + ", refusing'")
 	g.wantShown("value", oldValue)
 	g.wantLoaded(value.name, false)
 }

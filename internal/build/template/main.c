@@ -9,7 +9,8 @@
 #include <linux/livepatch.h>
 #include <linux/module.h>
 #include <linux/rcupdate.h>
-#include <linux/version.h>
+#include <linux/string.h>
+#include <linux/utsname.h>
 
 struct lupatch_range {
 	u32 from;
@@ -95,8 +96,16 @@ static struct klp_patch lupatch_patch = {
 	.objs = lupatch_objects,
 };
 
+/*
+ * With modversions the kernel accepts modules of other releases whose symbols
+ * have the same checksums.
+ */
 static int __init lupatch_init(void)
 {
+	if (strcmp(init_utsname()->release, LUPATCH_RELEASE)) {
+		pr_err("%s: built for kernel %s, refusing\n", THIS_MODULE->name, LUPATCH_RELEASE);
+		return -ENOEXEC;
+	}
 	return klp_enable_patch(&lupatch_patch);
 }
 module_init(lupatch_init);
