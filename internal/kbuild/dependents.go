@@ -16,8 +16,8 @@ import (
 
 // Dependents lists the sources that the configuration builds and that read the
 // header (or a .c file that others include): those in its own folder and below.
-// Refusal: HeaderScope for a header of the whole kernel (include/, arch/…/include).
-// It does not look for readers elsewhere in the tree.
+// Refusal: HeaderScope for a header of the whole kernel (include/, arch/…/include)
+// and for one that files elsewhere read.
 func (t *Tree) Dependents(ctx context.Context, header string) ([]string, error) {
 	header = path.Clean(header)
 	if t.Kind != KindModule && (strings.HasPrefix(header, "include/") || strings.HasPrefix(header, "arch/") && strings.Contains(header, "/include/") || !strings.Contains(header, "/")) {
@@ -26,6 +26,13 @@ func (t *Tree) Dependents(ctx context.Context, header string) ([]string, error) 
 	dir := path.Dir(header)
 	if t.Kind == KindModule {
 		dir = "."
+	}
+	others, err := t.outsiders(ctx, header, dir)
+	if err != nil {
+		return nil, err
+	}
+	if len(others) > 0 {
+		return nil, refuse.New(refuse.HeaderScope, header, "files outside of its folder read it too: %s", strings.Join(others[:min(len(others), 3)], ", "))
 	}
 	l, err := t.list(ctx, dir)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,6 +74,15 @@ func TestRealDependents(t *testing.T) {
 	ov = overlay(t, tr, map[string][]byte{h: append(edit(t, tr, h, "", ""), []byte("int lupatch_seen;\n")...)})
 	if b, err := tr.Preprocess(t.Context(), u, ov); err != nil || !bytes.Contains(b, []byte("lupatch_seen")) {
 		t.Errorf("the changed header is not read: %v", err)
+	}
+}
+
+// TestRealReadersElsewhere: a driver's header that another driver finds by -I.
+func TestRealReadersElsewhere(t *testing.T) {
+	tr := realTree(t)
+	_, err := tr.Dependents(t.Context(), "drivers/net/ethernet/chelsio/libcxgb/libcxgb_ppm.h")
+	if e, ok := refuse.As(err); !ok || e.ID != refuse.HeaderScope || !strings.Contains(e.Detail, "cxgb") {
+		t.Errorf("%v", err)
 	}
 }
 
