@@ -200,7 +200,8 @@ func helper() {
 func TestLabDiesWithItsProcess(t *testing.T) {
 	init := labtestInit(t)
 	cmd := exec.CommandContext(labtest.Context(t), os.Args[0])
-	cmd.Env = append(os.Environ(), helperEnv+"="+init)
+	// Its temporary folder stays behind with SIGKILL: keep it in ours.
+	cmd.Env = append(os.Environ(), helperEnv+"="+init, "TMPDIR="+t.TempDir())
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
