@@ -24,15 +24,16 @@ func (h *host) buildCommand() *cli.Command {
 		ArgsUsage: "PATCH",
 		Description: `Compiles the files that the patch touches, as they are and patched, proves that
 source, configuration and compiler are those of the running kernel by comparing
-the result with the shipped binary, and makes a livepatch of what differs. The
-distribution's source and headers packages are fetched and unpacked once; --dir
-takes a kernel tree, a folder made with O=, or the folder of an out-of-tree
-module instead, which is never written to. Needs no privilege.
+the result with the shipped binary, and makes a livepatch of what differs. In a
+configured kernel tree, a folder made with O=, or the folder of an out-of-tree
+module (or with --dir) that source is used, and never written to. Elsewhere the
+distribution's source and headers packages are fetched and unpacked once. Needs
+no privilege.
 
 Examples:
    lupatch build fix.patch                             for the running kernel
    lupatch build --kernel 6.1.0-47-amd64 fix.patch     for another one
-   lupatch build --dir . fix.patch                     in a kernel tree
+   lupatch build --dir ~/linux fix.patch               with a kernel tree
    lupatch build --name cve_2026_1 -o /tmp/u.ko fix.patch
    lupatch build --json fix.patch | jq .path`,
 		Flags: []cli.Flag{
@@ -89,7 +90,12 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	case opt.Name != "" && !build.ValidName(opt.Name):
 		return opt, &usageError{"a name consists of small letters, digits and underscores and begins with a letter", "build"}
 	}
-	if opt.Release == "" && opt.Dir == "" {
+	// In a kernel tree or a module's folder that is what is meant, unless
+	// another kernel is asked for.
+	if opt.Dir == "" && opt.Release == "" && kbuild.Recognise(".") != "" {
+		opt.Dir = "."
+	}
+	if opt.Release == "" && kbuild.Recognise(opt.Dir) != kbuild.KindTree {
 		var u unix.Utsname
 		if err := unix.Uname(&u); err != nil {
 			return opt, err

@@ -17,18 +17,37 @@ import (
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
+// Recognise says what a folder is: a kernel tree or build folder (KindTree),
+// the folder of a module (KindModule), or neither ("").
+func Recognise(dir string) Kind {
+	switch {
+	case isSourceTree(dir), isBuildFolder(dir):
+		return KindTree
+	case isModuleDir(dir):
+		return KindModule
+	}
+	return ""
+}
+
+func isSourceTree(dir string) bool {
+	return exists(filepath.Join(dir, "Kbuild")) && exists(filepath.Join(dir, "Makefile")) && exists(filepath.Join(dir, "scripts/Makefile.build"))
+}
+
+func isBuildFolder(dir string) bool {
+	return exists(filepath.Join(dir, ".config")) && exists(filepath.Join(dir, "Makefile")) && isDir(filepath.Join(dir, "source"))
+}
+
 // openDir opens a folder of the user, by what is in it.
 func (t *Tree) openDir(ctx context.Context, dir string) error {
-	has := func(name string) bool { return exists(filepath.Join(dir, name)) }
 	switch {
-	case has("Kbuild") && has("Makefile") && has("scripts/Makefile.build"):
-		if !has(".config") {
+	case isSourceTree(dir):
+		if !exists(filepath.Join(dir, ".config")) {
 			e := refuse.New(refuse.SourceUnavailable, dir, "the kernel tree is not configured: it has no .config")
 			e.Remedy = "copy the configuration of the running kernel from /boot into it as .config, or give the build folder (O=) instead"
 			return e
 		}
 		return t.openTree(ctx, dir, dir)
-	case has(".config") && has("Makefile") && isDir(filepath.Join(dir, "source")):
+	case isBuildFolder(dir):
 		src, err := filepath.EvalSymlinks(filepath.Join(dir, "source"))
 		if err != nil {
 			return err
@@ -98,6 +117,7 @@ func treeKey(src, obj string) string {
 	for _, p := range []string{src, obj} {
 		fmt.Fprintf(h, "%s\x00", p)
 	}
+	fmt.Fprintf(h, "%v\x00", prepared(obj))
 	for _, name := range []string{".config", "include/generated/autoconf.h", "include/generated/utsrelease.h", "Module.symvers"} {
 		b, _ := os.ReadFile(filepath.Join(obj, name))
 		fmt.Fprintf(h, "%d\x00", len(b))
@@ -108,7 +128,7 @@ func treeKey(src, obj string) string {
 
 // prepared says whether `make prepare` has been run in the build folder.
 func prepared(obj string) bool {
-	for _, name := range []string{"include/generated/autoconf.h", "include/generated/utsrelease.h", "include/generated/asm-offsets.h", "scripts/basic/fixdep", "scripts/mod/modpost"} {
+	for _, name := range []string{"include/generated/autoconf.h", "include/generated/utsrelease.h", "include/generated/asm-offsets.h", "scripts/basic/fixdep", "scripts/mod/modpost", "scripts/module.lds"} {
 		if !exists(filepath.Join(obj, name)) {
 			return false
 		}
