@@ -26,7 +26,7 @@ var layer = map[string]int{
 	"update":               3,
 	"internal/build":       3,
 	"internal/lab":         3,
-	"internal/lab/kmodule": 1, // reads module files, boots nothing
+	"internal/kmodule": 1, // reads module files, boots nothing
 	"internal/disasm":      3,
 	"internal/doctor":      3,
 	"quiesce":              2,

@@ -10,7 +10,7 @@ import (
 	"github.com/lupatch/lupatch/internal/deb"
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/kallsyms"
-	"github.com/lupatch/lupatch/internal/lab/kmodule"
+	"github.com/lupatch/lupatch/internal/kmodule"
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
 )

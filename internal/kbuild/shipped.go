@@ -3,22 +3,19 @@
 package kbuild
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-	"github.com/mikelolasagasti/xz"
 
+	"github.com/lupatch/lupatch/internal/kmodule"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
@@ -83,26 +80,13 @@ func (t *Tree) shippedInTree(unit string) (string, error) {
 	return "", refuse.New(refuse.SourceUnavailable, t.Release, "there is neither a built vmlinux in %s nor an installed image", t.UserObj)
 }
 
-// moduleSuffixes are the names under which modules are installed.
-var moduleSuffixes = map[string]func(io.Reader) (io.Reader, error){
-	".ko":     func(r io.Reader) (io.Reader, error) { return r, nil },
-	".ko.xz":  func(r io.Reader) (io.Reader, error) { return xz.NewReader(r, 0) },
-	".ko.zst": func(r io.Reader) (io.Reader, error) { return zstd.NewReader(r) },
-	".ko.gz":  func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
-}
+// moduleSuffixes are the endings of the names under which modules are installed.
+var moduleSuffixes = []string{".ko", ".ko.xz", ".ko.zst", ".ko.gz"}
 
-func (t *Tree) builtModule(dir, unit string) (string, error) { return findModule(dir, unit, t.cache) }
-
-// FindModule looks below dir for the module of that name (file names may have
+// builtModule looks below dir for the module of that name (file names may have
 // dashes where it has underscores) and gives the path of its .ko. A compressed
-// one is unpacked into the user's cache. Refusal: SourceUnavailable.
-func FindModule(dir, unit string) (string, error) {
-	cache, err := cacheRoot("")
-	if err != nil {
-		return "", err
-	}
-	return findModule(dir, unit, cache)
-}
+// one is unpacked into the cache.
+func (t *Tree) builtModule(dir, unit string) (string, error) { return findModule(dir, unit, t.cache) }
 
 func findModule(dir, unit, cache string) (string, error) {
 	found, suffix := "", ""
@@ -111,7 +95,7 @@ func findModule(dir, unit, cache string) (string, error) {
 			return nil // a folder that cannot be read holds nothing for us
 		}
 		base, rest, ok := strings.Cut(d.Name(), ".ko")
-		if !ok || moduleName(base) != unit || moduleSuffixes[".ko"+rest] == nil {
+		if !ok || moduleName(base) != unit || !slices.Contains(moduleSuffixes, ".ko"+rest) {
 			return nil
 		}
 		found, suffix = p, ".ko"+rest
@@ -139,11 +123,7 @@ func unpackModule(file, suffix, cache string) (string, error) {
 	if exists(out) {
 		return out, nil
 	}
-	r, err := moduleSuffixes[suffix](bytes.NewReader(b))
-	if err != nil {
-		return "", fmt.Errorf("unpacking %s: %w", file, err)
-	}
-	raw, err := io.ReadAll(r)
+	raw, err := kmodule.Decompress(b)
 	if err != nil {
 		return "", fmt.Errorf("unpacking %s: %w", file, err)
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 func TestFindModule(t *testing.T) {
-	t.Setenv("XDG_CACHE_HOME", t.TempDir())
+	cache := t.TempDir()
 	dir := t.TempDir()
 	text := bytes.Repeat([]byte("the module "), 100)
 	var gz bytes.Buffer
@@ -38,7 +38,7 @@ func TestFindModule(t *testing.T) {
 	})
 	for _, unit := range []string{"plain", "with_dash_x", "gz", "xz"} {
 		for range 2 { // unpacked, and from the cache
-			p, err := FindModule(dir, unit)
+			p, err := findModule(dir, unit, cache)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,11 +47,11 @@ func TestFindModule(t *testing.T) {
 			}
 		}
 	}
-	if p, err := FindModule(dir, "damaged"); err == nil || p != "" {
+	if p, err := findModule(dir, "damaged", cache); err == nil || p != "" {
 		t.Errorf("damaged: %s", p)
 	}
 	for _, unit := range []string{"other", "none", ""} {
-		_, err := FindModule(dir, unit)
+		_, err := findModule(dir, unit, cache)
 		wantRefusal(t, err, refuse.SourceUnavailable, "no such module")
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/lupatch/lupatch/internal/deb"
-	"github.com/lupatch/lupatch/internal/lab/kmodule"
+	"github.com/lupatch/lupatch/internal/kmodule"
 )
 
 // Defaults of Config.

@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/lab"
-	"github.com/lupatch/lupatch/internal/lab/kmodule"
+	"github.com/lupatch/lupatch/internal/kmodule"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 )
 

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/lupatch/lupatch/internal/lab/kmodule"
+	"github.com/lupatch/lupatch/internal/kmodule"
 	"github.com/lupatch/lupatch/internal/lab/wire"
 )
 
