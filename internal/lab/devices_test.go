@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/kmodule"
+	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 )
 

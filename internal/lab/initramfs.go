@@ -17,9 +17,9 @@ import (
 	"strings"
 
 	"github.com/lupatch/lupatch/internal/deb"
+	"github.com/lupatch/lupatch/internal/kmodule"
 	"github.com/lupatch/lupatch/internal/lab/cpio"
 	"github.com/lupatch/lupatch/internal/lab/guest"
-	"github.com/lupatch/lupatch/internal/kmodule"
 )
 
 // writeInitramfs makes the guest's root file system. It is not compressed:
