@@ -128,18 +128,21 @@ func treeKey(src, obj string) string {
 
 // prepared says whether `make prepare` has been run in the build folder.
 func prepared(obj string) bool {
-	for _, name := range []string{"include/generated/autoconf.h", "include/generated/utsrelease.h", "include/generated/asm-offsets.h", "scripts/basic/fixdep", "scripts/mod/modpost", "scripts/module.lds"} {
+	for _, name := range []string{"include/generated/autoconf.h", "include/generated/utsrelease.h", "include/generated/asm-offsets.h", "scripts/basic/fixdep", "scripts/mod/modpost"} {
 		if !exists(filepath.Join(obj, name)) {
 			return false
 		}
 	}
-	return true
+	// Debian's headers packages have the linker script elsewhere.
+	return exists(filepath.Join(obj, "scripts/module.lds")) || exists(filepath.Join(obj, packagedModuleLds))
 }
+
+const packagedModuleLds = "arch/x86/module.lds"
 
 // copyPrepared copies what compiling needs out of a build folder: generated
 // headers and host tools, but no object.
 func copyPrepared(obj, tmp string) error {
-	for _, name := range []string{".config", "Module.symvers", "include/config", "include/generated", "arch/x86/include/generated", "scripts", "tools/objtool/objtool"} {
+	for _, name := range []string{".config", "Module.symvers", "include/config", "include/generated", "arch/x86/include/generated", packagedModuleLds, "scripts", "tools/objtool/objtool"} {
 		from := filepath.Join(obj, name)
 		if !exists(from) {
 			continue
