@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/lupatch/lupatch/internal/manifest"
+)
+
+// The oracle says which functions' code a fix changes. It shares nothing with
+// patchgen: it reads what objdump prints of objects that plain kbuild made with
+// the kernel's unaltered flags, and compares text.
+
+// verdict compares what the oracle finds with what an update holds.
+type verdict struct {
+	// missing differ, but are not in the update; extra are in the update, but
+	// do not differ.
+	missing, extra []string
+}
+
+func (v *verdict) String() string {
+	var parts []string
+	if len(v.missing) > 0 {
+		parts = append(parts, "missing "+strings.Join(v.missing, " "))
+	}
+	if len(v.extra) > 0 {
+		parts = append(parts, "extra "+strings.Join(v.extra, " "))
+	}
+	if len(parts) == 0 {
+		return "equal"
+	}
+	return strings.Join(parts, "; ")
+}
+
+// ask compares all objects of a fix.
+func ask(ctx context.Context, sources []string, before, after map[string]string, m *manifest.Manifest) (*verdict, error) {
+	v := &verdict{}
+	for _, s := range sources {
+		old, err := disassemble(ctx, before[s])
+		if err != nil {
+			return nil, err
+		}
+		new, err := disassemble(ctx, after[s])
+		if err != nil {
+			return nil, err
+		}
+		emitted := map[string]bool{}
+		for _, u := range m.Units {
+			for _, f := range u.Functions {
+				if f.File == s {
+					emitted[family(f.Name)] = true
+				}
+			}
+		}
+		differs := map[string]bool{}
+		for name, text := range new {
+			if o, ok := old[name]; !ok || !slices.Equal(o.lines, text.lines) {
+				if text.discarded || ok && o.discarded {
+					continue // __init and __exit: no livepatch carries them
+				}
+				how := ""
+				if ok && slices.Equal(o.withoutNumbers(), text.withoutNumbers()) {
+					how = " (only numbers)"
+				}
+				differs[name] = true
+				if !emitted[name] {
+					v.missing = append(v.missing, path.Base(s)+":"+name+how)
+				}
+			}
+		}
+		for name := range emitted {
+			if !differs[name] {
+				v.extra = append(v.extra, path.Base(s)+":"+name)
+			}
+		}
+	}
+	slices.Sort(v.missing)
+	slices.Sort(v.extra)
+	return v, nil
+}
+
+var (
+	twin    = regexp.MustCompile(`(\.(cold|isra|constprop|part|localalias)(\.\d+)?)+$`)
+	counter = regexp.MustCompile(`\.\d+$`)
+)
+
+// family is the name of the function that a symbol is a part or a variant of.
+func family(symbol string) string { return twin.ReplaceAllString(symbol, "") }
+
+var number = regexp.MustCompile(`\$0x[0-9a-f]+`)
+
+// code is what a function and its parts consist of.
+type code struct {
+	lines     []string
+	discarded bool // in a section that is freed after it has run
+}
+
+// withoutNumbers leaves immediate operands out, as __LINE__ is one.
+func (c *code) withoutNumbers() []string {
+	out := make([]string, len(c.lines))
+	for i, l := range c.lines {
+		out[i] = number.ReplaceAllString(l, "$N")
+	}
+	return out
+}
+
+// disassemble gives the functions of an object by family, as text that does not
+// depend on where anything is.
+func disassemble(ctx context.Context, object string) (map[string]*code, error) {
+	img, err := readImage(object)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]*code{}
+	err = objdump(ctx, object, func(fn *listing) {
+		lines := fn.normal(img)
+		name := family(fn.name)
+		c := out[name]
+		if c == nil {
+			c = &code{}
+			out[name] = c
+		}
+		// Parts come in the order of their sections, which is the same in
+		// both objects; the name tells them apart.
+		c.lines = append(c.lines, fmt.Sprintf("<%s>", counter.ReplaceAllString(fn.name, "")))
+		c.lines = append(c.lines, lines...)
+		c.discarded = c.discarded || strings.HasPrefix(fn.section, ".init") || strings.HasPrefix(fn.section, ".exit")
+	})
+	return out, err
+}
