@@ -47,6 +47,7 @@ Examples:
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "compilers at once (default: one a processor)"},
 			&cli.BoolFlag{Name: "any-compiler", Usage: "accept a compiler other than the kernel's; verification then decides"},
 			&cli.BoolFlag{Name: "no-verify", Usage: "accept differences in functions that the patch does not replace"},
+			&cli.IntFlag{Name: "fuzz", Value: build.DefaultFuzz, Usage: "outer `LINES` of a hunk's context that need not fit, if its place is still the only one"},
 			jsonFlag,
 		},
 		Action: func(c *cli.Context) error {
@@ -78,13 +79,15 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		Patch: c.Args().First(), Dir: c.String("dir"), Release: c.String("kernel"), SourceVersion: c.String("source-version"),
 		Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
-		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Version: version,
+		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Fuzz: c.Int("fuzz"), Version: version,
 	}
 	switch {
 	case c.NArg() != 1:
 		return opt, &usageError{"build needs one patch file", "build"}
 	case (opt.SignKey == "") != (opt.SignCert == ""):
 		return opt, &usageError{"--sign-key and --sign-cert belong together", "build"}
+	case opt.Fuzz < 0:
+		return opt, &usageError{"--fuzz cannot be negative", "build"}
 	case opt.Jobs < 0:
 		return opt, &usageError{"--jobs cannot be negative", "build"}
 	case opt.Name != "" && !build.ValidName(opt.Name):

@@ -42,7 +42,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	}
 	j := &job{opt: opt, tree: tree, clock: c}
 	c.start("patch")
-	if j.change, err = readPatch(opt.Patch, text, tree.Src); err != nil {
+	if j.change, err = readPatch(opt.Patch, text, tree.Src, opt.Fuzz); err != nil {
 		return nil, err
 	}
 	overlay, err := tree.Overlay(j.change.files)

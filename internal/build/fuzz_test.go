@@ -42,7 +42,7 @@ func FuzzReadPatch(f *testing.F) {
 		old[n] = b
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
-		c, err := readPatch("p", text, root)
+		c, err := readPatch("p", text, root, DefaultFuzz)
 		if err != nil {
 			if _, ok := refuse.As(err); !ok {
 				t.Fatalf("not a refusal: %v", err)

@@ -103,6 +103,7 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 		man.Escapes = append(man.Escapes, u.result.Escapes...)
 		man.Review = append(man.Review, u.result.Review...)
 	}
+	man.Review = append(man.Review, j.change.inexact...)
 	var objects []unitObject
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		if len(tab[name].funcs) > 0 || len(byName[name].Functions) > 0 {

@@ -32,6 +32,9 @@ type Options struct {
 	// NoVerify skips run-pre verification of functions that the patch does
 	// not replace. What it replaces is compared in any case.
 	NoVerify bool
+	// Fuzz is how many outer lines of a hunk's context need not fit if its
+	// place is then still the only one; 0 wants all of them.
+	Fuzz int
 	// ExtraFlags are put behind the compiler's own; for tests of verification.
 	ExtraFlags []string
 	// Jobs bounds the compilers that run at once; 0 means one a processor.

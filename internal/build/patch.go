@@ -31,6 +31,10 @@ type change struct {
 	lines map[string]*patchgen.LineMap
 	// skipped lists files that no code is made of.
 	skipped []string
+	// fuzz is how many outer lines of context need not fit (see place).
+	fuzz int
+	// inexact describes hunks that were placed with fuzz.
+	inexact []string
 }
 
 // MaxPatch bounds the size of a patch in bytes; the largest kernel release
@@ -44,9 +48,9 @@ var subjectLine = regexp.MustCompile(`(?m)^Subject: *(?:\[[^\]]*\] *)?(.+(?:\n[ 
 var cveID = regexp.MustCompile(`\bCVE-\d{4}-\d{4,}\b`)
 
 // readPatch parses a patch and applies it to the source below root, in memory.
-func readPatch(name string, text []byte, root string) (*change, error) {
+func readPatch(name string, text []byte, root string, fuzz int) (*change, error) {
 	sum := sha256.Sum256(text)
-	c := &change{sha256: hex.EncodeToString(sum[:]), files: map[string][]byte{}, lines: map[string]*patchgen.LineMap{}}
+	c := &change{sha256: hex.EncodeToString(sum[:]), files: map[string][]byte{}, lines: map[string]*patchgen.LineMap{}, fuzz: fuzz}
 	if len(text) > MaxPatch {
 		return nil, refuse.New(refuse.PatchMalformed, name, "the file is larger than %d bytes", MaxPatch)
 	}
@@ -145,7 +149,7 @@ func (c *change) apply(f *gitdiff.File, root string) error {
 	} else {
 		return refuse.New(refuse.PatchMalformed, name, "the file occurs twice in the patch")
 	}
-	lm, err := relocateHunks(name, f, old)
+	lm, err := c.relocateHunks(name, f, old)
 	if err != nil {
 		return err
 	}
@@ -180,83 +184,4 @@ func strip(f *gitdiff.File, root string) string {
 		return rest
 	}
 	return strings.TrimPrefix(name, "a/")
-}
-
-// relocateHunks moves each hunk to the place nearest to the stated line where
-// its old lines stand, as patch(1) does without fuzz: every context line has
-// to be there.
-func relocateHunks(name string, f *gitdiff.File, old []byte) (*patchgen.LineMap, error) {
-	lines := bytes.SplitAfter(old, []byte("\n"))
-	lm := &patchgen.LineMap{}
-	floor, shift := 0, 0
-	for i, frag := range f.TextFragments {
-		var want [][]byte
-		for _, l := range frag.Lines {
-			if l.Op != gitdiff.OpAdd {
-				want = append(want, []byte(l.Line))
-			}
-		}
-		if len(want) == 0 {
-			return nil, refuse.New(refuse.PatchDoesNotApply, fmt.Sprintf("%s:%d", name, frag.OldPosition),
-				"hunk %d of %d has no lines of context, so that its place cannot be checked", i+1, len(f.TextFragments))
-		}
-		at := nearest(lines, want, int(frag.OldPosition)-1, floor)
-		if at < 0 {
-			return nil, refuse.New(refuse.PatchDoesNotApply, fmt.Sprintf("%s:%d", name, frag.OldPosition),
-				"hunk %d of %d: the lines it expects are not in the source", i+1, len(f.TextFragments))
-		}
-		frag.OldPosition = int64(at + 1)
-		frag.NewPosition = int64(at + 1 + shift)
-		floor = at + len(want)
-		lm.Hunks = append(lm.Hunks, hunks(frag)...)
-		shift += int(frag.NewLines - frag.OldLines)
-	}
-	return lm, nil
-}
-
-func nearest(lines, want [][]byte, at, floor int) int {
-	at = max(0, min(at, len(lines)))
-	fits := func(p int) bool {
-		if p < floor || p+len(want) > len(lines) {
-			return false
-		}
-		for i := range want {
-			if !bytes.Equal(lines[p+i], want[i]) {
-				return false
-			}
-		}
-		return true
-	}
-	for d := 0; d <= len(lines); d++ {
-		if fits(at - d) {
-			return at - d
-		}
-		if fits(at + d) {
-			return at + d
-		}
-	}
-	return -1
-}
-
-// hunks gives the stretches of a fragment that really change.
-func hunks(frag *gitdiff.TextFragment) (out []patchgen.LineHunk) {
-	o, n := int(frag.OldPosition), int(frag.NewPosition)
-	var h *patchgen.LineHunk
-	for _, l := range frag.Lines {
-		if l.Op == gitdiff.OpContext {
-			h = nil
-			o, n = o+1, n+1
-			continue
-		}
-		if h == nil {
-			out = append(out, patchgen.LineHunk{OldStart: o, NewStart: n})
-			h = &out[len(out)-1]
-		}
-		if l.Op == gitdiff.OpDelete {
-			h.OldLines, o = h.OldLines+1, o+1
-		} else {
-			h.NewLines, n = h.NewLines+1, n+1
-		}
-	}
-	return out
 }

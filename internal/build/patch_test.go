@@ -62,7 +62,7 @@ func TestPatchForms(t *testing.T) {
 		"signature":  "fix it\n\n--- a/fs/a.c\n+++ b/fs/a.c\n" + twoHunks + "-- \n2.39.5\n\n",
 		"documented": "--- a/MAINTAINERS\n+++ b/MAINTAINERS\n@@ -1 +1 @@\n-m\n+n\n--- a/fs/a.c\n+++ b/fs/a.c\n" + twoHunks,
 	} {
-		c, err := readPatch("p", []byte(text), root)
+		c, err := readPatch("p", []byte(text), root, DefaultFuzz)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -82,7 +82,7 @@ func TestNearestPlace(t *testing.T) {
 	root := sourceTree(t)
 	for at, want := range map[int]int{1: 25, 25: 25, 34: 25, 36: 45, 45: 45, 59: 45} {
 		text := fmt.Sprintf("--- a/fs/a.c\n+++ b/fs/a.c\n@@ -%d,3 +%d,3 @@\n 24\n-25\n+X\n 26\n", at-1, at-1)
-		c, err := readPatch("p", []byte(text), root)
+		c, err := readPatch("p", []byte(text), root, DefaultFuzz)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,7 +92,7 @@ func TestNearestPlace(t *testing.T) {
 		}
 	}
 	// A later hunk cannot be put in front of an earlier one.
-	_, err := readPatch("p", []byte("--- a/fs/a.c\n+++ b/fs/a.c\n@@ -50,1 +50,1 @@\n-50\n+X\n@@ -51,1 +51,1 @@\n-5\n+Y\n"), root)
+	_, err := readPatch("p", []byte("--- a/fs/a.c\n+++ b/fs/a.c\n@@ -50,1 +50,1 @@\n-50\n+X\n@@ -51,1 +51,1 @@\n-5\n+Y\n"), root, DefaultFuzz)
 	wantRefused(t, err, refuse.PatchDoesNotApply, "fs/a.c:51")
 }
 
@@ -106,7 +106,7 @@ func wantRefused(t *testing.T, err error, id refuse.ID, where string) {
 func TestPatchEdges(t *testing.T) {
 	root := sourceTree(t)
 	apply := func(text string) (string, error) {
-		c, err := readPatch("p", []byte(text), root)
+		c, err := readPatch("p", []byte(text), root, DefaultFuzz)
 		if err != nil {
 			return "", err
 		}
