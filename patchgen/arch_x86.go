@@ -178,9 +178,9 @@ func specials(sz Sizes) []special {
 		{name: "__bug_table", size: sz["bug_entry"]},
 		{name: "__ex_table", size: sz["exception_table_entry"]},
 		{name: ".altinstructions", size: sz["alt_instr"], late: true},
-		{name: "__jump_table", size: sz["jump_entry"], late: true},
+		{name: jumpSection, size: sz["jump_entry"], late: true},
 		{name: ".parainstructions", size: sz["paravirt_patch_site"], late: true},
-		{name: ".static_call_sites", size: sz["static_call_site"], late: true},
+		{name: staticCallSection, size: sz["static_call_site"], late: true},
 		{name: ftraceSection, size: 8},
 		{name: ".smp_locks", size: 4},
 		{name: ".return_sites", size: 4},
@@ -192,9 +192,11 @@ func specials(sz Sizes) []special {
 }
 
 const (
-	altSection     = ".altinstructions"
-	altReplacement = ".altinstr_replacement"
-	altAux         = ".altinstr_aux"
+	altSection        = ".altinstructions"
+	jumpSection       = "__jump_table"
+	staticCallSection = ".static_call_sites"
+	altReplacement    = ".altinstr_replacement"
+	altAux            = ".altinstr_aux"
 	// In struct alt_instr the lengths of the old and new code are the last two
 	// bytes (arch/x86/include/asm/alternative.h).
 	altReplOffset = 4
@@ -220,12 +222,12 @@ func rewritten(name string, entry, code []byte, off uint64) uint64 {
 		return uint64(len(endbr64))
 	case ftraceSection, ".return_sites", ".call_sites":
 		return 5
-	case "__jump_table":
+	case jumpSection:
 		if off < uint64(len(code)) && (code[off] == 0xeb || code[off] == 0x66) {
 			return 2
 		}
 		return 5
-	case ".static_call_sites", ".retpoline_sites":
+	case staticCallSection, ".retpoline_sites":
 		// A conditional jump has a two-byte opcode; a retpoline call may carry
 		// a CS prefix (-mindirect-branch-cs-prefix) and is followed by an int3
 		// after a jump (-mharden-sls), which stays.

@@ -24,6 +24,8 @@ type emitter struct {
 	undef map[string]*elfobj.Symbol
 	refs  map[Ref]int
 	ns    map[string]bool
+	// lateKeys are branches on static keys of modules.
+	lateKeys []*refuse.Error
 }
 
 // emit writes the plan's items, each in a section of its own, the entries of
@@ -250,7 +252,7 @@ func (e *emitter) undefined(name string) *elfobj.Symbol {
 }
 
 func (e *emitter) result() *Result {
-	res := &Result{Object: e.out, AlreadyRan: e.plan.alreadyRan, Refs: e.refs}
+	res := &Result{Late: e.lateKeys, Object: e.out, AlreadyRan: e.plan.alreadyRan, Refs: e.refs}
 	res.Namespaces = slices.Sorted(maps.Keys(e.ns))
 	redirected, probe := map[*item]bool{}, e.plan.probeOnly()
 	for i, it := range e.plan.redirected {

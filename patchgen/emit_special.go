@@ -28,6 +28,11 @@ func (e *emitter) specials(es []entry) error {
 		return at
 	}
 	for _, x := range es {
+		if drop, err := e.late(x); err != nil {
+			return err
+		} else if drop {
+			continue
+		}
 		dst := get(x.sec)
 		at := add(dst, x.bytes())
 		if x.parallel != nil {
@@ -65,22 +70,77 @@ func (e *emitter) entryReloc(x entry, r elfobj.Reloc) (elfobj.Reloc, error) {
 		r.Sym, r.Addend = e.symOf[t.item], t.off+int64(e.base[t.item])
 		return r, nil
 	}
-	c, err := e.convert(nil, r)
-	if err == nil && x.special.late {
-		err = e.late(x, c.Sym.Name)
-	}
-	return c, err
+	return e.convert(nil, r)
 }
 
-// late refuses an entry that needs a symbol of a module: the kernel acts on
+// late deals with an entry that needs a symbol of a module: the kernel acts on
 // these sections when the update is loaded, and resolves symbols of patched
-// modules only after that.
-func (e *emitter) late(x entry, sym string) error {
-	ref, ok := ParseKlp(sym)
-	if !ok || ref.Object == VMLinux {
-		return nil
+// modules only after that. A static call works without its entry: it then goes
+// through the trampoline, which the kernel keeps up to date (since 5.10). A
+// branch on a static key does not; the caller is told.
+func (e *emitter) late(x entry) (drop bool, err error) {
+	if !x.special.late {
+		return false, nil
 	}
-	return refuse.New(refuse.LateKey, x.item.name, "%s needs %s of module %s when the update is loaded, but it is resolved only after that", x.special.name, ref.Symbol, ref.Object)
+	for _, r := range x.relocs() {
+		if x.special.name == altSection && r.Off-x.off == altReplOffset {
+			continue // the replacement's code goes along
+		}
+		ref, err := e.foreign(r)
+		if err != nil {
+			return false, err
+		}
+		if ref == "" {
+			continue
+		}
+		why := lateKey(x, ref)
+		switch x.special.name {
+		case staticCallSection:
+			return true, nil
+		case jumpSection:
+			e.lateKeys = append(e.lateKeys, why)
+			return true, nil
+		}
+		return false, why
+	}
+	return false, nil
+}
+
+func lateKey(x entry, ref string) *refuse.Error {
+	return refuse.New(refuse.LateKey, x.item.name, "%s needs %s when the update is loaded, but it is resolved only after that", x.special.name, ref)
+}
+
+// foreign describes the symbol of a module that a relocation needs; empty if it
+// needs none.
+func (e *emitter) foreign(r elfobj.Reloc) (string, error) {
+	t, err := e.plan.new.resolve(nil, r)
+	if err != nil {
+		return "", err
+	}
+	name, owner := "", e.in.Unit
+	switch {
+	case t.ext != nil:
+		name = t.ext.Name
+		if e.in.Provided[name] {
+			return "", nil
+		}
+		var ok bool
+		if owner, _, ok = e.in.Kernel.Exported(name); !ok {
+			ref, err := e.in.Kernel.Locate(name, false)
+			if err != nil {
+				return "", err
+			}
+			owner = ref.Object
+		}
+	case t.item.included:
+		return "", nil
+	default:
+		name = t.item.name
+	}
+	if owner == VMLinux {
+		return "", nil
+	}
+	return name + " of module " + owner, nil
 }
 
 // replacement copies the code an alternative puts in place.
@@ -92,11 +152,13 @@ func (e *emitter) replacement(x entry, r elfobj.Reloc, get func(*elfobj.Section)
 	dst := get(sec)
 	at := add(dst, sec.Data[from:to])
 	for _, q := range sec.RelocsIn(from, to) {
+		if ref, err := e.foreign(q); err != nil {
+			return r, err
+		} else if ref != "" {
+			return r, lateKey(x, ref)
+		}
 		c, err := e.convert(nil, q)
 		if err != nil {
-			return r, err
-		}
-		if err := e.late(x, c.Sym.Name); err != nil {
 			return r, err
 		}
 		if q.Off+elfobj.Width(q.Type) > to {

@@ -185,6 +185,9 @@ func describe(r *patchgen.Result) string {
 		}
 		b.WriteByte('\n')
 	}
+	for _, l := range r.Late {
+		fmt.Fprintf(&b, "late key in %s\n", l.Where)
+	}
 	for _, s := range r.AlreadyRan {
 		fmt.Fprintf(&b, "already ran %s\n", s)
 	}

@@ -92,6 +92,10 @@ type Result struct {
 	Escapes []string
 	// Review lists points that a person should look at.
 	Review []string
+	// Late lists branches on static keys of modules, which would never be set
+	// up. If there are any, the object is not to be used: the unit has to be
+	// compiled so that it reads those keys instead.
+	Late []*refuse.Error
 }
 
 // Empty reports that nothing differs that could be carried.

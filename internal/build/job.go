@@ -198,10 +198,14 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		if m := j.modules[u.tu.Unit]; m != nil {
 			ks.module = m.obj
 		}
-		res, err := patchgen.Generate(patchgen.Input{
+		in := patchgen.Input{
 			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
 			Kernel: ks, Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
-		})
+		}
+		res, err := patchgen.Generate(in)
+		if err == nil && len(res.Late) > 0 {
+			res, err = j.readKeys(ctx, u, in, res)
+		}
 		if err != nil {
 			return err
 		}

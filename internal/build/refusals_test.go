@@ -60,8 +60,6 @@ var refused = []struct {
 		{"drivers/iio/accel/mma7455.h", "int mma7455_core_probe(struct device *dev, struct regmap *regmap,\n\t\t       const char *name);", "int mma7455_core_probe(struct device *dev, struct regmap *regmap,\n\t\t       const void *name);"},
 		{"drivers/iio/accel/mma7455_core.c", "int mma7455_core_probe(struct device *dev, struct regmap *regmap,\n\t\t       const char *name)", "int mma7455_core_probe(struct device *dev, struct regmap *regmap,\n\t\t       const void *name)"}},
 		refusal{refuse.ExportCRC, "mma7455_core_probe", []string{"would change from 0x", "to 0x"}}},
-	{"key of a module", []edit{{"net/netfilter/nf_tables_core.c", "\tstruct nft_traceinfo info;\n\n\tinfo.trace = false;\n", "\tstruct nft_traceinfo info;\n\n\tinfo.trace = false;\n\tinfo.nf_trace = true;\n"}},
-		refusal{refuse.LateKey, "nft_do_chain", []string{"__jump_table", "nft_trace_enabled", "module nf_tables"}}},
 
 	{"header of the kernel", []edit{{"include/linux/bcd.h", "#define bcd2bin(x)", "#define bcd2bin_(x)"}},
 		refusal{refuse.HeaderScope, "include/linux/bcd.h", []string{"whole kernel"}}},

@@ -62,7 +62,7 @@ var Table = []Entry{
 	{StructLayout, "the layout of a structure changed that code or data outside the patch uses", "keep the layout and attach new data with a shadow variable (klp_shadow_alloc), or replace the whole driver"},
 	{DataChanged, "the initial value of existing data changed; the running kernel already holds the old value", "set the value in a livepatch callback, or keep the data and change the code"},
 	{ExportCRC, "the checksum (CRC) of an exported symbol's interface changed", "keep the prototype and the structures it names, or replace the modules that use it together"},
-	{LateKey, "a static key, static call or alternative of a patched module would be resolved after the kernel has already applied it", "test the key with static_key_enabled() in the changed function"},
+	{LateKey, "an alternative, or a static key that cannot be read instead, belongs to a patched module and would be resolved after the kernel has already applied it", "test the key with static_key_enabled() in the changed function"},
 	{SpecialSection, "changed code adds an entry to a section that a livepatch cannot register", "leave that construct out of the patch"},
 	{Undecodable, "an instruction that has to be understood to convert a relocation cannot be decoded", "report the function; no livepatch is built on a guess"},
 	{UnresolvedSymbol, "a symbol that changed code needs is neither exported nor in the symbol table of the running binary", "check that source and binary are the same version"},
