@@ -102,7 +102,7 @@ func (c *comparer) samePrivate(a, b *item) bool {
 		return v
 	}
 	c.same[key] = true
-	if baseName(a) == "__UNIQUE_ID_ddebug." || baseName(a) == "__UNIQUE_ID_ddebug" {
+	if a.sec.Name == dyndbgSection && b.sec.Name == dyndbgSection {
 		// Besides texts, which the line number in it says nothing about, a
 		// dynamic debug descriptor holds only state.
 		c.same[key] = c.sameRelocs(a, b)

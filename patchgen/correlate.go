@@ -84,7 +84,7 @@ var uniqueID = regexp.MustCompile(`^(__UNIQUE_ID_[A-Za-z_]+?)\d+`)
 var copied = []string{
 	"__func__.", "__FUNCTION__.", "__PRETTY_FUNCTION__.", "__key.", "__warned.", "__already_done.",
 	"__print_once.", "_rs.", "descriptor.", "CSWTCH.", "_entry.", "_entry_ptr.", "__compound_literal.",
-	"__msg.", "___fmt.", "_fmt.", "C.", "__UNIQUE_ID_ddebug", "__UNIQUE_ID_ddebug.",
+	"__msg.", "___fmt.", "_fmt.", "C.",
 }
 
 // private reports whether an item is always carried along with the function
@@ -95,6 +95,9 @@ func private(it *item) bool {
 	}
 	if it.kind == function || it.global() {
 		return false
+	}
+	if it.sec.Name == dyndbgSection {
+		return true
 	}
 	base := baseName(it)
 	for _, c := range copied {

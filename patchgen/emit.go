@@ -114,7 +114,7 @@ func (e *emitter) append(part *item) {
 }
 
 // keepName are sections that the module loader or the kernel looks up by name.
-var keepName = []string{"__dyndbg", ".data.once"}
+var keepName = []string{dyndbgSection, ".data.once"}
 
 func sectionName(it *item) string {
 	if it.kind == anonymous || it.sec.Size == it.size || slices.Contains(keepName, it.sec.Name) {

@@ -18,6 +18,11 @@ const (
 	roleIgnored              // not part of the running image
 )
 
+// dyndbgSection holds the descriptors of dynamic debug statements, static
+// locals under various names. The module loader registers those of an update
+// as it does those of any module.
+const dyndbgSection = "__dyndbg"
+
 // registries are sections in which an object announces something to the
 // kernel. A livepatch registers nothing, so what is new there is refused.
 var registries = []string{

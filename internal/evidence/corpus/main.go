@@ -30,7 +30,7 @@ type options struct {
 	redo                     map[string]bool
 	only                     string
 	workers                  int
-	noLoad                   bool
+	noLoad, explain          bool
 }
 
 func main() {
@@ -48,12 +48,13 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure only fixes whose name contains this")
 	flag.IntVar(&o.workers, "j", 2, "builds at once")
 	flag.BoolVar(&o.noLoad, "no-load", false, "do not load the updates on a lab host")
+	flag.BoolVar(&o.explain, "explain", false, "measure nothing; print how the code of the chosen fixes differs to the oracle")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: corpus -corpus FOLDER -table FILE [options]; `make evidence-corpus` runs it")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if o.corpus == "" || o.table == "" || flag.NArg() > 0 {
+	if o.corpus == "" || o.table == "" && !o.explain || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -78,6 +79,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	fixes = choose(fixes, o)
+	if o.explain {
+		return explain(ctx, os.Stdout, o.release, fixes)
+	}
 	tree, err := treeHash(ctx)
 	if err != nil {
 		return err

@@ -17,6 +17,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lupatch/lupatch/internal/kbuild"
+	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/refuse"
 )
 
 // measure works through the fixes: some builds at a time, and beside them one
@@ -101,8 +103,19 @@ func one(ctx context.Context, o options, p *plain, f *fix, dir string) (*row, *b
 		return nil, nil, err
 	}
 	b, err := buildOne(ctx, o, f, dir, r)
-	if err != nil || b == nil {
+	if err != nil {
 		return r, nil, err
+	}
+	if b == nil {
+		// That nothing changed is for the oracle to confirm.
+		if r.reason == string(refuse.NothingChanged) {
+			v, err := ask(ctx, f.sources(), before, after, &manifest.Manifest{})
+			if err != nil {
+				return nil, nil, err
+			}
+			r.oracle = v.String()
+		}
+		return r, nil, nil
 	}
 	// Files that only read a changed header count too.
 	sources := f.sources()
@@ -121,6 +134,16 @@ func one(ctx context.Context, o options, p *plain, f *fix, dir string) (*row, *b
 	v, err := ask(ctx, sources, before, after, b.man)
 	if err != nil {
 		return nil, nil, err
+	}
+	if len(v.extra) > 0 {
+		if before, after, err = p.objects(ctx, f, sources, sectionFlags...); err != nil {
+			return nil, nil, err
+		}
+		other, err := ask(ctx, sources, before, after, b.man)
+		if err != nil {
+			return nil, nil, err
+		}
+		v.explainExtra(other)
 	}
 	r.oracle = v.String()
 	return r, b, nil

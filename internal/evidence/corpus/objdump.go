@@ -7,6 +7,7 @@ import (
 	"context"
 	"debug/elf"
 	"fmt"
+	"hash/fnv"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -221,7 +222,7 @@ func (img *image) name(section string, in insn, r reloc) string {
 		if sec, value, ok := img.find(r.symbol); ok && strings.HasPrefix(r.symbol, ".LC") {
 			return kind + ":" + img.literal(sec, value+uint64(off))
 		}
-		return fmt.Sprintf("%s:%s%+d", kind, counter.ReplaceAllString(r.symbol, ""), off)
+		return fmt.Sprintf("%s:%s%+d", kind, counter.ReplaceAllString(r.symbol, "$1"), off)
 	}
 	if strings.Contains(s.Name, ".str") || strings.Contains(s.Name, ".cst") {
 		return kind + ":" + img.literal(s.Name, uint64(off))
@@ -273,5 +274,17 @@ func (img *image) symbolAt(section string, off uint64) string {
 	if best == nil {
 		return section
 	}
-	return fmt.Sprintf("%s%+d", counter.ReplaceAllString(best.Name, ""), off-best.Value)
+	return fmt.Sprintf("%s%+d%s", counter.ReplaceAllString(best.Name, "$1"), off-best.Value, img.constant(section, best))
+}
+
+// constant is a mark of what a constant consists of: who reads another value
+// does something else, though the code is the same.
+func (img *image) constant(section string, s *elf.Symbol) string {
+	b := img.content[section]
+	if !strings.HasPrefix(section, ".rodata") || s.Size == 0 || s.Value+s.Size > uint64(len(b)) {
+		return ""
+	}
+	h := fnv.New32a()
+	h.Write(b[s.Value : s.Value+s.Size])
+	return fmt.Sprintf("=%08x", h.Sum32())
 }

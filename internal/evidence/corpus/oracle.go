@@ -20,22 +20,37 @@ import (
 // verdict compares what the oracle finds with what an update holds.
 type verdict struct {
 	// missing differ, but are not in the update; extra are in the update, but
-	// do not differ.
-	missing, extra []string
+	// do not differ. lines differ only in immediate operands, which is what
+	// __LINE__ compiles to; flags are extra, but do differ under the flags that
+	// lupatch compiles with to compare.
+	missing, extra, lines, flags []string
 }
 
 func (v *verdict) String() string {
 	var parts []string
-	if len(v.missing) > 0 {
-		parts = append(parts, "missing "+strings.Join(v.missing, " "))
-	}
-	if len(v.extra) > 0 {
-		parts = append(parts, "extra "+strings.Join(v.extra, " "))
+	for _, x := range []struct {
+		what  string
+		names []string
+	}{{"missing", v.missing}, {"extra", v.extra}, {"only line numbers", v.lines}, {"only under section flags", v.flags}} {
+		if len(x.names) > 0 {
+			parts = append(parts, x.what+": "+strings.Join(x.names, " "))
+		}
 	}
 	if len(parts) == 0 {
 		return "equal"
 	}
 	return strings.Join(parts, "; ")
+}
+
+// explainExtra moves functions that do differ with section flags out of extra.
+func (v *verdict) explainExtra(other *verdict) {
+	v.extra = slices.DeleteFunc(v.extra, func(name string) bool {
+		if slices.Contains(other.extra, name) {
+			return false
+		}
+		v.flags = append(v.flags, name)
+		return true
+	})
 }
 
 // ask compares all objects of a fix.
@@ -64,13 +79,13 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 				if text.discarded || ok && o.discarded {
 					continue // __init and __exit: no livepatch carries them
 				}
-				how := ""
-				if ok && slices.Equal(o.withoutNumbers(), text.withoutNumbers()) {
-					how = " (only numbers)"
-				}
 				differs[name] = true
-				if !emitted[name] {
-					v.missing = append(v.missing, path.Base(s)+":"+name+how)
+				switch {
+				case emitted[name]:
+				case ok && slices.Equal(o.withoutNumbers(), text.withoutNumbers()):
+					v.lines = append(v.lines, path.Base(s)+":"+name)
+				default:
+					v.missing = append(v.missing, path.Base(s)+":"+name)
 				}
 			}
 		}
@@ -80,14 +95,15 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 			}
 		}
 	}
-	slices.Sort(v.missing)
-	slices.Sort(v.extra)
+	for _, names := range [][]string{v.missing, v.extra, v.lines} {
+		slices.Sort(names)
+	}
 	return v, nil
 }
 
 var (
 	twin    = regexp.MustCompile(`(\.(cold|isra|constprop|part|localalias)(\.\d+)?)+$`)
-	counter = regexp.MustCompile(`\.\d+$`)
+	counter = regexp.MustCompile(`\.\d+$|(__UNIQUE_ID_[A-Za-z_]+?)\d+(\.\d+)?$`)
 )
 
 // family is the name of the function that a symbol is a part or a variant of.
@@ -128,7 +144,7 @@ func disassemble(ctx context.Context, object string) (map[string]*code, error) {
 		}
 		// Parts come in the order of their sections, which is the same in
 		// both objects; the name tells them apart.
-		c.lines = append(c.lines, fmt.Sprintf("<%s>", counter.ReplaceAllString(fn.name, "")))
+		c.lines = append(c.lines, fmt.Sprintf("<%s>", counter.ReplaceAllString(fn.name, "$1")))
 		c.lines = append(c.lines, lines...)
 		c.discarded = c.discarded || strings.HasPrefix(fn.section, ".init") || strings.HasPrefix(fn.section, ".exit")
 	})

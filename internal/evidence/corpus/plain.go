@@ -69,15 +69,23 @@ type notCompiled struct{ reason, detail string }
 
 func (e *notCompiled) Error() string { return e.reason + ": " + e.detail }
 
+// sectionFlags are those that lupatch adds to compare two versions, as the
+// design names them.
+var sectionFlags = []string{"-ffunction-sections", "-fdata-sections", "-fno-optimize-sibling-calls"}
+
 // objects gives the paths of the objects before and after the fix, made with
-// the kernel's own flags. They are kept. A *notCompiled error is kept too.
-func (p *plain) objects(ctx context.Context, f *fix, sources []string) (before, after map[string]string, err error) {
+// the kernel's own flags and others. They are kept. A *notCompiled error is
+// kept too.
+func (p *plain) objects(ctx context.Context, f *fix, sources []string, flags ...string) (before, after map[string]string, err error) {
 	dir := filepath.Join(p.kept, f.name)
 	before, after = map[string]string{}, map[string]string{}
-	missing := false
+	missing, with := false, ""
+	if len(flags) > 0 {
+		with = ".flags"
+	}
 	for _, s := range sources {
-		before[s] = filepath.Join(dir, flat(s)+".before.o")
-		after[s] = filepath.Join(dir, flat(s)+".after.o")
+		before[s] = filepath.Join(dir, flat(s)+with+".before.o")
+		after[s] = filepath.Join(dir, flat(s)+with+".after.o")
 		for _, o := range []string{before[s], after[s]} {
 			if _, err := os.Stat(o); err != nil {
 				missing = true
@@ -94,7 +102,7 @@ func (p *plain) objects(ctx context.Context, f *fix, sources []string) (before, 
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, nil, err
 	}
-	err = p.both(ctx, f, sources, before, after)
+	err = p.both(ctx, f, sources, before, after, flags)
 	var nc *notCompiled
 	if errors.As(err, &nc) {
 		if err := os.WriteFile(filepath.Join(dir, "not-compiled"), []byte(nc.reason+"\n"+nc.detail), 0o644); err != nil {
@@ -107,9 +115,9 @@ func (p *plain) objects(ctx context.Context, f *fix, sources []string) (before, 
 	return before, after, nil
 }
 
-func (p *plain) both(ctx context.Context, f *fix, sources []string, before, after map[string]string) (err error) {
+func (p *plain) both(ctx context.Context, f *fix, sources []string, before, after map[string]string, flags []string) (err error) {
 	for _, s := range sources {
-		if err := p.compile(ctx, s, before[s]); err != nil {
+		if err := p.compile(ctx, s, before[s], flags); err != nil {
 			return err
 		}
 	}
@@ -122,7 +130,7 @@ func (p *plain) both(ctx context.Context, f *fix, sources []string, before, afte
 		return &notCompiled{"does-not-apply", last(out)}
 	}
 	for _, s := range sources {
-		if err := p.compile(ctx, s, after[s]); err != nil {
+		if err := p.compile(ctx, s, after[s], flags); err != nil {
 			return err
 		}
 	}
@@ -131,11 +139,11 @@ func (p *plain) both(ctx context.Context, f *fix, sources []string, before, afte
 
 // compile makes one object and keeps its code without debugging information.
 // `-o prepare` and the variables spare the check (2 s) that the folder is
-// prepared; see design/build facts in docs/design.md.
-func (p *plain) compile(ctx context.Context, source, to string) error {
+// prepared.
+func (p *plain) compile(ctx context.Context, source, to string, flags []string) error {
 	goal := strings.TrimSuffix(source, ".c") + ".o"
 	cmd := exec.CommandContext(ctx, "make", "-rR", "--no-print-directory", "-I", p.src, "-f", filepath.Join(p.src, "Makefile"), "-o", "prepare",
-		"ARCH=x86", "CC=gcc-12", "KERNELRELEASE="+p.release, goal)
+		"ARCH=x86", "CC=gcc-12", "KERNELRELEASE="+p.release, "KCFLAGS="+strings.Join(flags, " "), goal)
 	cmd.Dir = p.obj
 	cmd.Env = append(os.Environ(), "sub_make_done=1", "abs_srctree="+p.src, "abs_objtree="+p.obj, "quiet=silent_", "Q=@", "MAKEFLAGS=", "LC_ALL=C")
 	object := filepath.Join(p.obj, goal)

@@ -72,10 +72,15 @@ func (t *table) markdown(rows []*row, wanted int) string {
 		return word
 	})
 	section(&b, "The oracle on what is built", only(compiled, outcomeLoaded, outcomeBuilt), func(r *row) string {
-		if r.oracle == "equal" {
-			return "same functions"
+		switch {
+		case r.oracle == "equal":
+			return "the same functions"
+		case strings.Contains(r.oracle, "missing:"), strings.Contains(r.oracle, "extra:"):
+			return "unexplained difference"
+		case strings.Contains(r.oracle, "section flags"):
+			return "others besides, which differ under the flags that lupatch compares with"
 		}
-		return "differs"
+		return "fewer by those that differ only in line numbers"
 	})
 	b.WriteString(cross("By area", compiled, func(r *row) string { return r.area }))
 	b.WriteString(cross("By class of the change", compiled, func(r *row) string { return r.class }))
