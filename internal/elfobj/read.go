@@ -230,10 +230,10 @@ func (r *reader) relocs() error {
 			if target.Alloc() && (rel.Off > target.Size || w > target.Size-rel.Off) {
 				return bad("relocation beyond the end of %q", target.Name)
 			}
+			if rel.Type == elf.R_X86_64_NONE {
+				continue // left by objtool where it took an instruction away
+			}
 			if rel.Sym == nil {
-				if rel.Type == elf.R_X86_64_NONE {
-					continue
-				}
 				return bad("relocation in %q without a symbol", s.Name)
 			}
 			holder.Relocs = append(holder.Relocs, rel)
