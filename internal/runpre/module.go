@@ -52,7 +52,9 @@ type module struct {
 func (m *module) vote(obj *elfobj.File) {
 	votes := map[*elfobj.Section]map[uint64]int{}
 	for _, y := range obj.Symbols {
-		if !named(y) || !y.Section.Alloc() {
+		// What has no size (a lock class without lockdep) may share its place
+		// with anything.
+		if !named(y) || !y.Section.Alloc() || y.Size == 0 && y.Type == elf.STT_OBJECT {
 			continue
 		}
 		for _, s := range m.byName[y.Name] {
