@@ -5,6 +5,7 @@ package runpre
 import (
 	"debug/elf"
 	"fmt"
+	"maps"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
 )
@@ -30,7 +31,17 @@ func Module(name string, obj, ko *elfobj.File) (*Result, error) {
 		}
 	}
 	m.vote(obj)
+	// Functions whose section no name places come last: code that refers to
+	// them may place it.
+	var unplaced []*elfobj.Symbol
 	for _, fn := range functions(obj) {
+		if _, ok := m.bases[fn.Section]; ok {
+			m.function(fn)
+		} else {
+			unplaced = append(unplaced, fn)
+		}
+	}
+	for _, fn := range unplaced {
 		m.function(fn)
 	}
 	for _, y := range obj.Symbols {
@@ -96,6 +107,10 @@ func (m *module) function(fn *elfobj.Symbol) {
 		return
 	}
 	m.res.Functions++
+	if _, placed := m.bases[fn.Section]; theirs == nil && !placed && m.oneOf(fn, m.byName[fn.Name]) {
+		m.res.Verified++
+		return
+	}
 	if theirs == nil {
 		if len(m.byName[fn.Name]) == 1 {
 			theirs = m.byName[fn.Name][0] // to say more than that it moved
@@ -104,9 +119,36 @@ func (m *module) function(fn *elfobj.Symbol) {
 			return
 		}
 	}
+	off, what := m.compare(fn, theirs)
+	switch {
+	case what != "":
+		m.mismatch(fn, off, "%s", what)
+	case m.find(fn) == nil:
+		m.mismatch(fn, 0, "the same function is at another place than its neighbours say")
+	default:
+		m.res.Verified++
+	}
+}
+
+// oneOf reports whether the function is the same as one of several. Nothing
+// says which, when nothing refers to it; so nothing is learnt from it either.
+func (m *module) oneOf(fn *elfobj.Symbol, candidates []*elfobj.Symbol) bool {
+	known := maps.Clone(m.bases)
+	defer func() { m.bases = known }()
+	for _, c := range candidates {
+		m.bases = maps.Clone(known)
+		if _, what := m.compare(fn, c); what == "" && c.Section.Name == fn.Section.Name {
+			return true
+		}
+	}
+	return false
+}
+
+// compare says where and how a function differs from a shipped one; what is
+// empty if it does not.
+func (m *module) compare(fn, theirs *elfobj.Symbol) (off uint64, what string) {
 	if theirs.Value+theirs.Size > uint64(len(theirs.Section.Data)) {
-		m.mismatch(fn, 0, "the shipped module's symbol table is damaged")
-		return
+		return 0, "the shipped module's symbol table is damaged"
 	}
 	ours, shipped := code(fn.Section, fn.Value, fn.Size), code(theirs.Section, theirs.Value, theirs.Size)
 	ra, rb := fn.Section.RelocsIn(fn.Value, fn.Value+fn.Size), theirs.Section.RelocsIn(theirs.Value, theirs.Value+theirs.Size)
@@ -118,26 +160,21 @@ func (m *module) function(fn *elfobj.Symbol) {
 			break
 		}
 		if off != b.Off-theirs.Value || elfobj.Width(a.Type) != elfobj.Width(b.Type) {
-			m.mismatch(fn, min(off, b.Off-theirs.Value), "the code differs")
-			return
+			return min(off, b.Off-theirs.Value), "the code differs"
 		}
 		if what := m.reloc(a, b); what != "" {
-			m.mismatch(fn, off, "%s", what)
-			return
+			return off, what
 		}
 	}
 	switch {
 	case d >= 0 && fn.Size != theirs.Size:
-		m.mismatch(fn, uint64(d), "the code differs: %d bytes, shipped %d", fn.Size, theirs.Size)
+		return uint64(d), fmt.Sprintf("the code differs: %d bytes, shipped %d", fn.Size, theirs.Size)
 	case d >= 0:
-		m.mismatch(fn, uint64(d), "the code differs")
+		return uint64(d), "the code differs"
 	case len(ra) != len(rb):
-		m.mismatch(fn, 0, "%d relocations, shipped %d", len(ra), len(rb))
-	case m.find(fn) == nil:
-		m.mismatch(fn, 0, "the same function is at another place than its neighbours say")
-	default:
-		m.res.Verified++
+		return 0, fmt.Sprintf("%d relocations, shipped %d", len(ra), len(rb))
 	}
+	return 0, ""
 }
 
 // reloc compares what two relocations at the same place refer to.
