@@ -93,12 +93,12 @@ func (p *plan) checkData() error {
 // checkRegistries: what an object announces to the kernel has to stay.
 func (p *plan) checkRegistries(c *comparer) error {
 	for _, s := range p.old.file.Sections {
-		if hasAnyPrefix(s.Name, registries) && s.Size > 0 && p.new.file.Section(s.Name) == nil {
+		if hasAnyPrefix(s.Name, registries) && !isExport(s.Name) && s.Size > 0 && p.new.file.Section(s.Name) == nil {
 			return refuse.New(refuse.SpecialSection, s.Name, "the patch removes an entry that the kernel has already read")
 		}
 	}
 	for _, s := range p.new.file.Sections {
-		if !hasAnyPrefix(s.Name, registries) {
+		if !hasAnyPrefix(s.Name, registries) || isExport(s.Name) {
 			continue
 		}
 		old := p.old.file.Section(s.Name)

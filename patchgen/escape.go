@@ -38,14 +38,13 @@ func (p *plan) escapes() []string {
 }
 
 // harmless reports items whose address nobody keeps: literals, the state of
-// *_ONCE macros, and descriptors that the kernel drops when a module goes.
+// *_ONCE and *_RATELIMITED macros, and descriptors that the kernel drops when a module goes.
 func harmless(it *item) bool {
-	if it.kind == anonymous || it.size == 0 {
+	if it.kind == anonymous || it.size == 0 || it.sec.Name == dyndbgSection {
 		return true
 	}
 	switch baseName(it) {
-	case "__func__.", "__FUNCTION__.", "__PRETTY_FUNCTION__.", "__already_done.", "__warned.", "__print_once.", "CSWTCH.",
-		"__UNIQUE_ID_ddebug", "__UNIQUE_ID_ddebug.":
+	case "__func__.", "__FUNCTION__.", "__PRETTY_FUNCTION__.", "__already_done.", "__warned.", "__print_once.", "CSWTCH.", "_rs.":
 		return true
 	}
 	return false

@@ -25,13 +25,16 @@ type plan struct {
 // kernel does not have.
 func include(old, new *object, sp []special) (*plan, error) {
 	p := &plan{old: old, new: new}
+	if err := promote(old, new, sp); err != nil {
+		return nil, err
+	}
 	var roots []*item
 	for _, it := range new.items {
 		if it.kind != function || it.registry || it.parent != nil {
 			continue
 		}
 		switch {
-		case it.twin != nil && !it.changed:
+		case it.twin != nil && !it.changed, it.promoted:
 		case it.life == initOnly || it.twin != nil && it.twin.life == initOnly:
 			if it.twin != nil {
 				p.alreadyRan = append(p.alreadyRan, it.name)
@@ -126,7 +129,7 @@ func (p *plan) follows(t, from *item) bool {
 	case private(t):
 		return true
 	case t.kind == function:
-		return t.twin == nil || t.parent != nil && t.parent == from
+		return t.twin == nil || t.promoted || t.parent != nil && t.parent == from
 	default:
 		return t.twin == nil || t.changed && copyable(t) && copyable(t.twin)
 	}

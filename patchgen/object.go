@@ -43,6 +43,9 @@ type item struct {
 
 	// twin is the same thing in the other version.
 	twin *item
+	// promoted is set for a function that exists in the kernel but is carried
+	// along as if it were new, because it cannot be redirected.
+	promoted bool
 	// parent is the function that a .cold part was split off.
 	parent *item
 	parts  []*item

@@ -26,10 +26,10 @@ func (p *plan) review() []string {
 			}
 		}
 	}
-	return out
+	return append(out, p.reviewExports()...)
 }
 
-func union(a, b map[string]int) map[string]int {
+func union[V any](a, b map[string]V) map[string]V {
 	out := maps.Clone(a)
 	maps.Copy(out, b)
 	return out

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/kallsyms"
@@ -187,8 +188,8 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 			provided[n] = true
 		}
 	}
-	var ran []string
-	empty := true
+	var ran, added []string
+	empty, redirects := true, false
 	for i, u := range units {
 		lines, err := j.checkUnit(ctx, u)
 		if err != nil {
@@ -213,6 +214,13 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		ran = append(ran, res.AlreadyRan...)
 		if !res.Empty() {
 			empty = false
+			for _, f := range res.Functions {
+				if f.New {
+					added = append(added, f.Name)
+				} else {
+					redirects = true
+				}
+			}
 			if err := j.digests(u); err != nil {
 				return err
 			}
@@ -222,7 +230,9 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 	case empty && len(ran) > 0:
 		return refuse.New(refuse.OnlyInit, ran[0], "of the code only this has changed, and it has already run")
 	case empty:
-		return refuse.New(refuse.NothingChanged, units[0].tu.Source, "old and new version compile to the same machine code")
+		return refuse.New(refuse.NothingChanged, units[0].tu.Source, "old and new version compile to the same machine code, as far as the running kernel uses it")
+	case !redirects:
+		return refuse.New(refuse.NothingChanged, units[0].tu.Source, "it adds %s, but no function of the running kernel changes", strings.Join(added, ", "))
 	}
 	return nil
 }

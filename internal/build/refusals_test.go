@@ -76,8 +76,6 @@ var refused = []struct {
 		refusal{refuse.UnresolvedSymbol, "nobody_has_this", []string{"kernel image has no symbol"}}},
 	{"symbol of a module", []edit{before("extern int e1000_up(void *);\n\n", "\te1000_up(v);\n")},
 		refusal{refuse.UnresolvedSymbol, "e1000_up", []string{"kernel image has no symbol"}}},
-	{"new export", []edit{{versionC, "static int __init proc_version_init", "void version_nothing(void);\nvoid version_nothing(void)\n{\n}\nEXPORT_SYMBOL_GPL(version_nothing);\n\nstatic int __init proc_version_init"}},
-		refusal{refuse.SpecialSection, "__ksymtab_strings", []string{"only at boot or at module load"}}},
 	{"new parameter", []edit{{e1000C, "#define COPYBREAK_DEFAULT 256\n", "static unsigned int fresh;\nmodule_param(fresh, uint, 0644);\n#define COPYBREAK_DEFAULT 256\n"}},
 		refusal{refuse.SpecialSection, "__param", []string{"only at boot or at module load"}}},
 	{"new tracepoint", []edit{

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package patchgen
+
+import (
+	"debug/elf"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
+)
+
+// promote deals with changed functions that have no ftrace site. The kernel's
+// headers make every inline function notrace, so that the clones that gcc keeps
+// of them have none. Such a function can still be exchanged if it is static and
+// nothing but other functions of the unit branches to it: those are replaced
+// too, and call a copy of it in the update. What cannot be exchanged that way
+// is left for checkSites to refuse.
+func promote(old, new *object, sp []special) error {
+	sites, err := ftraceSites(old, sp)
+	if err != nil {
+		return err
+	}
+	var before, after map[*item]*uses
+	for more := true; more; {
+		more = false
+		for _, it := range new.items {
+			if it.kind != function || it.twin == nil || !it.changed || it.promoted || it.parent != nil || it.life != always || it.registry {
+				continue
+			}
+			if sites[it.twin] || it.global() || it.twin.global() {
+				continue
+			}
+			if before == nil {
+				before, after = old.uses(), new.uses()
+			}
+			if !before[it.twin].onlyBranches() || !after[it].onlyBranches() {
+				continue
+			}
+			it.promoted, more = true, true
+			for caller := range after[it].from {
+				if caller.twin != nil && !caller.changed {
+					caller.changed, caller.twin.changed = true, true
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// uses are the references to a function.
+type uses struct {
+	from  map[*item]bool // functions that branch to it
+	other bool           // anything else refers to it
+}
+
+func (u *uses) onlyBranches() bool { return u != nil && !u.other && len(u.from) > 0 }
+
+// uses collects who refers to each function.
+func (o *object) uses() map[*item]*uses {
+	out := map[*item]*uses{}
+	of := func(it *item) *uses {
+		if out[it] == nil {
+			out[it] = &uses{from: map[*item]bool{}}
+		}
+		return out[it]
+	}
+	for _, from := range o.items {
+		for _, r := range from.relocs() {
+			t, err := o.resolve(from, r)
+			if err != nil || t.item == nil || t.item.kind != function || t.item == from {
+				continue
+			}
+			to := t.item
+			if to.parent != nil {
+				continue // a part is entered from its function only
+			}
+			in, ok := from.insnAt(r.Off)
+			switch caller := from; {
+			case from.kind == function && ok && in.branch():
+				if caller.parent != nil {
+					caller = caller.parent
+				}
+				if caller != to {
+					of(to).from[caller] = true
+				}
+			default:
+				of(to).other = true
+			}
+		}
+	}
+	// Alternatives may call it from code that is put in place at load.
+	for _, s := range o.file.Sections {
+		if s.Name != altReplacement {
+			continue
+		}
+		for _, r := range s.Relocs {
+			if t, ok := o.called(r); ok {
+				of(t).other = true
+			}
+		}
+	}
+	return out
+}
+
+// called finds the function that a relative reference outside of items means.
+func (o *object) called(r elfobj.Reloc) (*item, bool) {
+	if r.Sym.Section == nil || r.Sym.Section.Flags&elf.SHF_EXECINSTR == 0 {
+		return nil, false
+	}
+	if it := o.bySym[r.Sym]; it != nil && !r.Sym.IsSection() {
+		return it, true
+	}
+	it := o.in(r.Sym.Section, uint64(int64(r.Sym.Value)+r.Addend+4))
+	return it, it != nil && it.kind == function
+}
