@@ -3,6 +3,7 @@
 # make demo     three updates on a throwaway host, with what they need
 # make test     every test but the long runs
 # make build    bin/lupatch
+# make evidence-corpus CORPUS=DIR [N=60]   what share of real fixes becomes an update
 #
 # Nothing but Debian packages and Go modules is fetched. Caches are kept below
 # the user's cache folder (~/.cache/lupatch).
@@ -22,7 +23,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build demo test vet deps bench fuzz generate clean
+.PHONY: build demo test vet deps bench fuzz generate clean evidence-corpus
 
 build: bin/lupatch
 
@@ -67,6 +68,25 @@ fuzz:
 	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
 	    for f in $$(grep -rhoP '^func \KFuzz\w+' $$p/*_test.go); do \
 	        echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$p; done; done
+
+# A corpus is a folder with fixes.tsv and fixes/*.patch. All of it goes into the
+# documents; a sample of N, drawn with SEED, is only printed. Both go on where
+# they were interrupted. REDO=refused,failed measures those again.
+CORPUS ?= ../shared/corpus
+KERNEL ?= 6.1.0-47-amd64
+N      ?= 0
+SEED   ?= 1
+REDO   ?=
+ifeq ($(N),0)
+CORPUS_OUT := -table docs/evidence/corpus-$(KERNEL).tsv -report docs/effectiveness.md
+else
+CORPUS_OUT := -table bin/corpus-$(KERNEL)-$(SEED).tsv -n $(N) -seed $(SEED)
+endif
+evidence-corpus: deps
+	@[ -f $(CORPUS)/fixes.tsv ] || { echo "evidence-corpus: no fixes.tsv in $(CORPUS); say CORPUS=FOLDER" >&2; exit 2; }
+	$(MAKE) --no-print-directory bin/lupatch
+	$(GO) build -buildvcs=false -o bin/corpus ./internal/evidence/corpus
+	bin/corpus -corpus $(CORPUS) -kernel $(KERNEL) -redo '$(REDO)' $(CORPUS_OUT)
 
 generate:
 	$(GO) generate ./...
