@@ -254,7 +254,7 @@ func (img *image) literal(section string, off uint64) string {
 		}
 		return strconv.Quote(string(b))
 	}
-	return fmt.Sprintf("%x", b[:min(len(b), 16)])
+	return fmt.Sprintf("%x", b[:min(len(b), int(img.sections[section].Entsize))])
 }
 
 // symbolAt names a place by the symbol that covers it.
