@@ -23,6 +23,7 @@ const module = "github.com/lupatch/lupatch"
 var layer = map[string]int{
 	"cmd":               4,
 	"examples":          4,
+	"internal/evidence": 4, // long runs over what users run
 	"update":            3,
 	"internal/build":    3,
 	"internal/lab":      3,
