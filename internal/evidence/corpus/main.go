@@ -92,7 +92,7 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	var todo []*fix
 	for _, f := range fixes {
-		if !t.current(f, o.redo) {
+		if !t.current(f, o.redo, !o.noLoad) {
 			todo = append(todo, f)
 		}
 	}

@@ -104,12 +104,12 @@ func TestTableGoesOn(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := again.current(a, nil); got != want {
+		if got := again.current(a, nil, true); got != want {
 			t.Errorf("%s: current %v", tree, got)
 		}
 		// Asked to redo refusals, it redoes those and keeps all else.
 		redo := map[string]bool{outcomeRefused: true}
-		if again.current(a, redo) || !again.current(b, redo) || again.current(&fix{name: "c.patch"}, redo) {
+		if again.current(a, redo, true) || !again.current(b, redo, true) || again.current(&fix{name: "c.patch"}, redo, true) {
 			t.Errorf("%s: redo", tree)
 		}
 	}

@@ -84,9 +84,9 @@ func openTable(path, release, tree string) (*table, error) {
 
 // current says whether a fix need not be measured again. Without a wish to
 // redo something, a row of another tree counts as old.
-func (t *table) current(f *fix, redo map[string]bool) bool {
+func (t *table) current(f *fix, redo map[string]bool, load bool) bool {
 	r := t.rows[f.name]
-	if r == nil || r.outcome == outcomeBuilt {
+	if r == nil || load && r.outcome == outcomeBuilt {
 		return false
 	}
 	for _, wanted := range redo {
