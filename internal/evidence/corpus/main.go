@@ -31,6 +31,7 @@ type options struct {
 	only                     string
 	workers                  int
 	noLoad, explain          bool
+	kpatch                   string
 }
 
 func main() {
@@ -48,12 +49,21 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "measure only fixes whose name contains this")
 	flag.IntVar(&o.workers, "j", 2, "builds at once")
 	flag.BoolVar(&o.noLoad, "no-load", false, "do not load the updates on a lab host")
+	flag.StringVar(&o.kpatch, "kpatch", "", "measure nothing; compare with this create-diff-object `PROGRAM` over the fixes")
+	single := flag.Bool("one", false, "compare one pair of objects")
 	flag.BoolVar(&o.explain, "explain", false, "measure nothing; print how the code of the chosen fixes differs to the oracle")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: corpus -corpus FOLDER -table FILE [options]; `make evidence-corpus` runs it")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
+	if *single {
+		if err := one(flag.Args()); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if o.corpus == "" || o.table == "" && !o.explain || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)
@@ -81,6 +91,9 @@ func run(ctx context.Context, o options) (err error) {
 	fixes = choose(fixes, o)
 	if o.explain {
 		return explain(ctx, os.Stdout, o.release, fixes)
+	}
+	if o.kpatch != "" {
+		return differ(ctx, o, fixes)
 	}
 	tree, err := treeHash(ctx)
 	if err != nil {

@@ -63,7 +63,7 @@ func measure(ctx context.Context, o options, t *table, todo []*fix) error {
 				return err
 			}
 			for f := range fixes {
-				r, b, err := one(ctx, o, p, f, dir)
+				r, b, err := measureOne(ctx, o, p, f, dir)
 				if err != nil {
 					return fmt.Errorf("%s: %w", f.name, err)
 				}
@@ -90,8 +90,8 @@ func measure(ctx context.Context, o options, t *table, todo []*fix) error {
 	return g.Wait()
 }
 
-// one compiles and builds a fix; the update is nil if there is none.
-func one(ctx context.Context, o options, p *plain, f *fix, dir string) (*row, *built, error) {
+// measureOne compiles and builds a fix; the update is nil if there is none.
+func measureOne(ctx context.Context, o options, p *plain, f *fix, dir string) (*row, *built, error) {
 	r := &row{fix: f.name, area: f.area, class: f.class}
 	before, after, err := p.objects(ctx, f, f.sources())
 	var nc *notCompiled

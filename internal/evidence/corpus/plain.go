@@ -24,6 +24,7 @@ type plain struct {
 	pristine string // the source, never written to
 	src, obj string // a copy and its build folder
 	kept     string // objects of all fixes, for the oracle and the next run
+	debug    bool   // keep debugging information too
 }
 
 // newPlain makes the copy, which takes half a minute the first time.
@@ -82,6 +83,9 @@ func (p *plain) objects(ctx context.Context, f *fix, sources []string, flags ...
 	missing, with := false, ""
 	if len(flags) > 0 {
 		with = ".flags"
+	}
+	if p.debug {
+		with += ".debug"
 	}
 	for _, s := range sources {
 		before[s] = filepath.Join(dir, flat(s)+with+".before.o")
@@ -164,7 +168,11 @@ func (p *plain) compile(ctx context.Context, source, to string, flags []string) 
 	if _, err := os.Stat(object); err != nil {
 		return &notCompiled{"not-configured", "make made no " + goal}
 	}
-	if out, err := exec.CommandContext(ctx, "objcopy", "--strip-debug", object, to).CombinedOutput(); err != nil {
+	keep := []string{"objcopy", "--strip-debug", object, to}
+	if p.debug {
+		keep = []string{"cp", object, to}
+	}
+	if out, err := exec.CommandContext(ctx, keep[0], keep[1:]...).CombinedOutput(); err != nil {
 		return fmt.Errorf("keeping %s: %w: %s", goal, err, last(out))
 	}
 	return os.Remove(object)
