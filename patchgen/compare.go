@@ -78,8 +78,9 @@ func (c *comparer) sameTarget(a, b *item, ra, rb elfobj.Reloc) bool {
 		return errA != nil && errB != nil && ra.Addend == rb.Addend && sameSection(ra.Sym.Section, rb.Sym.Section)
 	}
 	if ta.ext != nil || tb.ext != nil {
-		// A symbol may be undefined in one version and defined in the other.
-		return ta.ext != nil && tb.ext != nil && ta.ext.Name == tb.ext.Name && ta.off == tb.off
+		// A global symbol may be undefined in one version and defined in the
+		// other, and mean the same.
+		return globalName(ta) != "" && globalName(ta) == globalName(tb) && ta.off == tb.off
 	}
 	x, y := ta.item, tb.item
 	switch {
@@ -93,6 +94,17 @@ func (c *comparer) sameTarget(a, b *item, ra, rb elfobj.Reloc) bool {
 		return ta.off == tb.off && c.samePrivate(x, y)
 	}
 	return false
+}
+
+// globalName is what other objects know a target by.
+func globalName(t target) string {
+	switch {
+	case t.ext != nil:
+		return t.ext.Name
+	case t.item.global():
+		return t.item.name
+	}
+	return ""
 }
 
 // samePrivate compares two items that have no twins by content.
