@@ -105,8 +105,9 @@ func (c *Cache) haveIndex(ctx context.Context) (bool, error) {
 }
 
 // Versions lists the versions of a package that the archives carry, newest
-// first; none if the package is unknown. It returns ErrNoIndex if apt has no
-// index and the caller is not root.
+// first; none if the package is unknown. Kernel packages that the configured
+// archives lack are looked for in the backports. It returns ErrNoIndex if apt
+// has no index and the caller is not root.
 func (c *Cache) Versions(ctx context.Context, pkg string) ([]string, error) {
 	if err := checkName(pkg); err != nil {
 		return nil, err
@@ -114,12 +115,29 @@ func (c *Cache) Versions(ctx context.Context, pkg string) ([]string, error) {
 	if err := c.ensureIndex(ctx); err != nil {
 		return nil, err
 	}
-	out, err := c.apt(ctx, "/", "apt-cache", "madison", pkg)
+	if !fromKernel(pkg) {
+		return c.versionsIn(ctx, archive{}, pkg)
+	}
+	var versions []string
+	err := c.anyArchive(ctx, func(a archive) (bool, error) {
+		vs, err := c.versionsIn(ctx, a, pkg)
+		versions = vs
+		return len(vs) > 0, err
+	})
+	return versions, err
+}
+
+func (c *Cache) versionsIn(ctx context.Context, a archive, pkg string) ([]string, error) {
+	out, err := c.aptIn(ctx, a, "/", "apt-cache", "madison", pkg)
 	if err != nil {
 		return nil, fmt.Errorf("listing the versions of %s: %w", pkg, err)
 	}
 	return parseMadison(out, pkg), nil
 }
+
+// fromKernel reports packages that are made from the kernel's source: of those
+// later ones are in the backports.
+func fromKernel(pkg string) bool { return strings.HasPrefix(pkg, "linux-") }
 
 // parseMadison reads `package | version | origin` lines. Lines of source
 // packages are left out; a version that several archives carry counts once.

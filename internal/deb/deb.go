@@ -33,7 +33,8 @@ type Cache struct {
 	// from other goroutines.
 	Progress Progress
 	// HostRoot is where a kernel installed on this host is looked for
-	// (HostRoot/boot and HostRoot/lib/modules). Empty means "/".
+	// (HostRoot/boot and HostRoot/lib/modules), and the name of its
+	// distribution (HostRoot/etc/os-release). Empty means "/".
 	HostRoot string
 
 	apt aptRunner
@@ -53,6 +54,13 @@ func New(root string) (*Cache, error) {
 		return nil, fmt.Errorf("finding the cache folder: %w", err)
 	}
 	return &Cache{Root: root, apt: runApt}, nil
+}
+
+func (c *Cache) root() string {
+	if c.HostRoot == "" {
+		return "/"
+	}
+	return c.HostRoot
 }
 
 func (c *Cache) progress(stage string, done, total int64) {

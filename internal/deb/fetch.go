@@ -107,13 +107,36 @@ func (c *Cache) AnyVersion(pkg string) string {
 	return ""
 }
 
+// archiveOf finds who carries a version: for kernel packages that may be the
+// backports though the configured archives have others.
+func (c *Cache) archiveOf(ctx context.Context, pkg, version string) (from archive, err error) {
+	if err := c.ensureIndex(ctx); err != nil {
+		return from, err
+	}
+	var all []string
+	found := false
+	look := func(a archive) (bool, error) {
+		versions, err := c.versionsIn(ctx, a, pkg)
+		if all = append(all, versions...); contains(versions, version) {
+			from, found = a, true
+		}
+		return found, err
+	}
+	if fromKernel(pkg) {
+		err = c.anyArchive(ctx, look)
+	} else {
+		_, err = look(archive{})
+	}
+	if err == nil && !found {
+		err = unavailable(pkg, version, all)
+	}
+	return from, err
+}
+
 func (c *Cache) download(ctx context.Context, pkg, version string) (string, error) {
-	versions, err := c.Versions(ctx, pkg)
+	from, err := c.archiveOf(ctx, pkg, version)
 	if err != nil {
 		return "", err
-	}
-	if !contains(versions, version) {
-		return "", unavailable(pkg, version, versions)
 	}
 	if err := os.MkdirAll(c.archives(), 0o755); err != nil {
 		return "", fmt.Errorf("making the package cache: %w", err)
@@ -125,10 +148,10 @@ func (c *Cache) download(ctx context.Context, pkg, version string) (string, erro
 	defer os.RemoveAll(tmp)
 
 	spec := pkg + "=" + version
-	stop := c.watchSize(ctx, tmp, spec)
+	stop := c.watchSize(ctx, from, tmp, spec)
 	// Root's apt would drop to the user _apt, which cannot write into a cache
 	// in root's home, and warn about it.
-	_, err = c.apt(ctx, tmp, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", spec)
+	_, err = c.aptIn(ctx, from, tmp, "apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", spec)
 	stop()
 	if err != nil {
 		return "", fmt.Errorf("downloading %s (if the index is old, run `apt-get update`): %w", spec, err)
@@ -148,12 +171,12 @@ func (c *Cache) download(ctx context.Context, pkg, version string) (string, erro
 }
 
 // watchSize reports the growth of the file that apt-get writes into dir.
-func (c *Cache) watchSize(ctx context.Context, dir, spec string) (stop func()) {
+func (c *Cache) watchSize(ctx context.Context, from archive, dir, spec string) (stop func()) {
 	if c.Progress == nil {
 		return func() {}
 	}
 	stage := "downloading " + spec
-	total := c.sizeOf(ctx, dir, spec)
+	total := c.sizeOf(ctx, from, dir, spec)
 	c.progress(stage, 0, total)
 	done, gone := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -177,8 +200,8 @@ func (c *Cache) watchSize(ctx context.Context, dir, spec string) (stop func()) {
 }
 
 // sizeOf asks for `'URI' NAME SIZE HASH`; 0 if that cannot be told.
-func (c *Cache) sizeOf(ctx context.Context, dir, spec string) int64 {
-	out, err := c.apt(ctx, dir, "apt-get", "-q", "--print-uris", "download", spec)
+func (c *Cache) sizeOf(ctx context.Context, from archive, dir, spec string) int64 {
+	out, err := c.aptIn(ctx, from, dir, "apt-get", "-q", "--print-uris", "download", spec)
 	if err != nil {
 		return 0
 	}

@@ -94,11 +94,7 @@ func (c *Cache) kernelFrom(ctx context.Context, release, pkg, version string) (*
 }
 
 func (c *Cache) hostKernel(release string) *Kernel {
-	root := c.HostRoot
-	if root == "" {
-		root = "/"
-	}
-	k := &Kernel{Release: release, Dir: root}
+	k := &Kernel{Release: release, Dir: c.root()}
 	// A removed kernel leaves an empty modules folder behind, hence kernel/.
 	if exists(k.Vmlinuz()) && exists(filepath.Join(k.Modules(), "kernel")) {
 		return k
@@ -125,11 +121,19 @@ var flavourRE = regexp.MustCompile(`-(cloud|rt)-`)
 
 // Releases lists the kernel releases of a series ("6.1") whose image packages
 // are known to apt, newest first.
-func (c *Cache) Releases(ctx context.Context, series string) ([]string, error) {
+func (c *Cache) Releases(ctx context.Context, series string) (releases []string, err error) {
 	if err := c.ensureIndex(ctx); err != nil {
 		return nil, err
 	}
-	out, err := c.apt(ctx, "/", "apt-cache", "pkgnames", "linux-image-"+series+".")
+	err = c.anyArchive(ctx, func(a archive) (bool, error) {
+		releases, err = c.releasesIn(ctx, a, series)
+		return len(releases) > 0, err
+	})
+	return releases, err
+}
+
+func (c *Cache) releasesIn(ctx context.Context, a archive, series string) ([]string, error) {
+	out, err := c.aptIn(ctx, a, "/", "apt-cache", "pkgnames", "linux-image-"+series+".")
 	if err != nil {
 		return nil, fmt.Errorf("listing the kernels of %s: %w", series, err)
 	}
@@ -149,15 +153,34 @@ func pickReleases(names, series string) []string {
 }
 
 // NewestKernel finds the newest kernel of a series ("6.1") that the archives
-// carry now, and the newest version of its image package.
+// carry now, and the newest version of its image package. The backports are
+// asked only if the configured archives have none; see NewestBackport.
 func (c *Cache) NewestKernel(ctx context.Context, series string) (release, version string, err error) {
-	releases, err := c.Releases(ctx, series)
+	if err := c.ensureIndex(ctx); err != nil {
+		return "", "", err
+	}
+	var missing error
+	err = c.anyArchive(ctx, func(a archive) (bool, error) {
+		release, version, err = c.newestKernel(ctx, a, series)
+		if IsUnavailable(err) {
+			missing, err = err, nil
+		}
+		return release != "", err
+	})
+	if err == nil && release == "" {
+		err = missing
+	}
+	return release, version, err
+}
+
+func (c *Cache) newestKernel(ctx context.Context, a archive, series string) (release, version string, err error) {
+	releases, err := c.releasesIn(ctx, a, series)
 	if err != nil {
 		return "", "", err
 	}
 	// apt knows names that only occur in dependencies; those have no version.
 	for _, r := range releases {
-		versions, err := c.Versions(ctx, "linux-image-"+r)
+		versions, err := c.versionsIn(ctx, a, "linux-image-"+r)
 		if err != nil {
 			return "", "", err
 		}
@@ -165,7 +188,7 @@ func (c *Cache) NewestKernel(ctx context.Context, series string) (release, versi
 			return r, versions[0], nil
 		}
 	}
-	return "", "", refuse.New(refuse.SourceUnavailable, "linux "+series, "no kernel image of this series is in the configured Debian archives")
+	return "", "", refuse.New(refuse.SourceUnavailable, "linux "+series, "no kernel image of this series is in the Debian archives")
 }
 
 func (c *Cache) releasesLike(ctx context.Context, release string) []string {
