@@ -27,7 +27,7 @@ const (
 	// Shipped is exactly what the distribution compiled, objtool included.
 	Shipped Flavor = "shipped"
 	// Sections has each function and datum in a section of its own, so that
-	// two versions can be compared.
+	// two versions can be compared. Where objtool runs late, it has not run.
 	Sections Flavor = "sections"
 )
 
@@ -94,6 +94,14 @@ func (j Job) flags() ([]string, error) {
 	return nil, fmt.Errorf("compiling %s: no flavor %q", j.TU.Source, j.Flavor)
 }
 
+// tools lists the objtool commands that the job's object goes through.
+func (j Job) tools() [][]string {
+	if j.Flavor == Shipped && j.TU.Late != nil {
+		return append(slices.Clone(j.TU.Objtool), j.TU.Late)
+	}
+	return j.TU.Objtool
+}
+
 func (t *Tree) compile(ctx context.Context, job Job) (*Object, error) {
 	flags, err := job.flags()
 	if err != nil {
@@ -104,7 +112,7 @@ func (t *Tree) compile(ctx context.Context, job Job) (*Object, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, err := t.objectKey(ctx, inv, text)
+	key, err := t.objectKey(ctx, inv, job.tools(), text)
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +136,7 @@ func (t *Tree) compile(ctx context.Context, job Job) (*Object, error) {
 	if err != nil {
 		return nil, inv.failed(ctx, log, err)
 	}
-	for _, words := range job.TU.Objtool {
+	for _, words := range job.tools() {
 		out, err := t.objtool(ctx, inv, words, tmp)
 		log += out
 		if err != nil {
@@ -151,13 +159,15 @@ func (t *Tree) objtool(ctx context.Context, inv *invocation, words []string, fil
 		return "", fmt.Errorf("compiling %s: objtool's command does not name the object", inv.tu.Source)
 	}
 	cmd := exec.CommandContext(ctx, words[0], args...)
-	cmd.Dir, cmd.Env = inv.tu.Obj, cleanEnv()
+	// The makefiles export it; Debian's objtool is a script that picks the
+	// program for this architecture by it.
+	cmd.Dir, cmd.Env = inv.tu.Obj, cleanEnv("SRCARCH=x86")
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
 
 // objectKey is the digest of all that an object depends on.
-func (t *Tree) objectKey(ctx context.Context, inv *invocation, text []byte) (string, error) {
+func (t *Tree) objectKey(ctx context.Context, inv *invocation, tools [][]string, text []byte) (string, error) {
 	id, err := t.compilerID(ctx)
 	if err != nil {
 		return "", err
@@ -184,7 +194,7 @@ func (t *Tree) objectKey(ctx context.Context, inv *invocation, text []byte) (str
 	}
 	field([]byte(place(inv.src)))
 	field(text)
-	for _, words := range inv.tu.Objtool {
+	for _, words := range tools {
 		field([]byte(strings.Join(words, "\x00")))
 		tool := words[0]
 		if !filepath.IsAbs(tool) {

@@ -105,6 +105,10 @@ type Tree struct {
 	id     string
 	idErr  error
 
+	lateMu   sync.Mutex
+	lateDone bool
+	late     []string // objtool's command line for vmlinux, see lateKernel
+
 	symOnce sync.Once
 	symvers map[string]Export
 	symErr  error

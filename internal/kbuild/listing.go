@@ -27,6 +27,9 @@ type listing struct {
 	Sources map[string]string
 	// Modules maps a module's path, without suffix, to its objects.
 	Modules map[string][]string
+	// Late maps a module's path, without suffix, to the shell text that runs
+	// objtool on it, where that happens after linking.
+	Late map[string]string
 	// Blocked are objects that need something which only host tools can make.
 	Blocked map[string]string
 
@@ -38,7 +41,7 @@ const (
 	srcMark = "@SRC@"
 	objMark = "@OBJ@"
 	// listingVersion changes when what is kept changes.
-	listingVersion = "1"
+	listingVersion = "2"
 )
 
 var (
@@ -46,7 +49,9 @@ var (
 	// 'COMMAND'. The command is what kbuild keeps in the .cmd file.
 	fixdepLine = regexp.MustCompile(`scripts/basic/fixdep (\S+) (\S+) '`)
 	// modLine lists the objects of a module (cmd_mod in scripts/Makefile.build).
-	modLine   = regexp.MustCompile(`; printf '%s\\n' ([^|']*)\| *\S*awk '[^']*print\("([^"]*)"\$+0\)[^']*' > (\S+)\.mod;`)
+	modLine = regexp.MustCompile(`; printf '%s\\n' ([^|']*)\| *\S*awk '[^']*print\("([^"]*)"\$+0\)[^']*' > (\S+)\.mod;`)
+	// lateLine runs objtool on a module's linked objects (cmd_ld_multi_m there).
+	lateLine  = regexp.MustCompile(` -r -o (\S+)\.o @\S+\.mod *; *(\S*/objtool/objtool [^;']*)`)
 	blockedBy = regexp.MustCompile(`No rule to make target '([^']+)', needed by '([^']+)'`)
 )
 
@@ -118,7 +123,7 @@ func relative(p string, roots ...string) string {
 func (t *Tree) parseListing(out []byte, log, src, obj string) *listing {
 	rel := func(p string) string { return relative(p, src, t.Src, obj) }
 	mark := strings.NewReplacer(src, srcMark, obj, objMark)
-	l := &listing{Commands: map[string]string{}, Sources: map[string]string{}, Modules: map[string][]string{}, Blocked: map[string]string{}, obj: obj}
+	l := &listing{Commands: map[string]string{}, Sources: map[string]string{}, Modules: map[string][]string{}, Late: map[string]string{}, Blocked: map[string]string{}, obj: obj}
 	for line := range bytes.Lines(out) {
 		line = bytes.TrimSuffix(line, []byte("\n"))
 		if m := fixdepLine.FindSubmatchIndex(line); m != nil {
@@ -142,6 +147,8 @@ func (t *Tree) parseListing(out []byte, log, src, obj string) *listing {
 				}
 			}
 			l.Modules[rel(string(m[3]))] = objs
+		} else if m := lateLine.FindSubmatch(line); m != nil {
+			l.Late[rel(string(m[1]))] = mark.Replace(strings.TrimSpace(string(m[2])))
 		}
 	}
 	for _, m := range blockedBy.FindAllStringSubmatch(log, -1) {

@@ -27,9 +27,12 @@ type TU struct {
 	Module string
 	// Compile is the compiler's command line, run in Obj.
 	Compile []string
-	// Objtool are the command lines that work on the object afterwards; none
-	// on kernels that run objtool late (IBT, LTO).
+	// Objtool are the command lines that work on the object afterwards.
 	Objtool [][]string
+	// Late is the objtool command line of kernels that run it on what is
+	// linked (IBT, LTO), not on each object; nil on others. It is spelled as if
+	// it were for this object.
+	Late []string
 	// Obj is the build folder that the command lines are for.
 	Obj string
 }
@@ -145,6 +148,8 @@ func (t *Tree) tuOf(ctx context.Context, l *listing, dir, obj string) (*TU, erro
 			}
 			tu.Compile = c
 			tu.Source = relative(c[len(c)-1], t.Src)
+		case path.Base(c[0]) == "objtool" && slices.Contains(c, linkedOption):
+			tu.Late = c // a module of one object
 		case path.Base(c[0]) == "objtool":
 			tu.Objtool = append(tu.Objtool, c)
 		default:
@@ -161,7 +166,7 @@ func (t *Tree) tuOf(ctx context.Context, l *listing, dir, obj string) (*TU, erro
 			return nil, err
 		}
 	}
-	return tu, nil
+	return tu, t.setLate(ctx, tu, l)
 }
 
 // setModule finds the module that the object is linked into.

@@ -33,6 +33,15 @@ func TestFindDep(t *testing.T) {
 	}
 }
 
+func TestIsBuiltin(t *testing.T) {
+	text := "kernel/drivers/virtio/virtio_pci.ko\nkernel/a/snd-pcm.ko\n"
+	for name, want := range map[string]bool{"virtio_pci": true, "snd_pcm": true, "snd": false, "pci": false, "": false} {
+		if isBuiltin(text, name) != want {
+			t.Errorf("%q: want %v", name, want)
+		}
+	}
+}
+
 type closer struct {
 	bytes.Buffer
 	closed chan struct{}

@@ -59,6 +59,10 @@ func modprobe(release, name, params string) error {
 	}
 	file, deps, ok := findDep(string(text), kmodule.CanonicalName(name))
 	if !ok {
+		// What is a module in one kernel is part of the image of another.
+		if list, err := os.ReadFile(filepath.Join(dir, "modules.builtin")); err == nil && isBuiltin(string(list), kmodule.CanonicalName(name)) {
+			return nil
+		}
 		return fmt.Errorf("looking for %s among the modules of this lab host: %w", name, unix.ENOENT)
 	}
 	for i := len(deps) - 1; i >= 0; i-- {
@@ -70,6 +74,16 @@ func modprobe(release, name, params string) error {
 		return err
 	}
 	return nil
+}
+
+// isBuiltin looks for a module in modules.builtin, one path a line.
+func isBuiltin(text, name string) bool {
+	for line := range strings.Lines(text) {
+		if kmodule.CanonicalName(strings.TrimSuffix(filepath.Base(strings.TrimSpace(line)), ".ko")) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // findDep reads the line of a module in modules.dep.
