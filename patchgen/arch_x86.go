@@ -5,6 +5,7 @@ package patchgen
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 
 	"golang.org/x/arch/x86/x86asm"
 )
@@ -211,6 +212,12 @@ func altInstrLen(entry []byte) uint64 { return uint64(entry[len(entry)-2]) }
 // rewritten gives the length of code at off that the running kernel may have
 // altered because of an entry of the special section name.
 func rewritten(name string, entry, code []byte, off uint64) uint64 {
+	switch {
+	case strings.HasPrefix(name, runtimePtr):
+		return 8
+	case strings.HasPrefix(name, runtimeShift):
+		return 1
+	}
 	switch name {
 	case altSection:
 		return altInstrLen(entry)

@@ -21,6 +21,9 @@ func (p *plan) check(c *comparer, sp []special) error {
 	if err := p.checkData(); err != nil {
 		return err
 	}
+	if err := p.checkListed(); err != nil {
+		return err
+	}
 	return p.checkSites(sp)
 }
 

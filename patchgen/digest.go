@@ -26,7 +26,7 @@ type Digest struct {
 // Digests computes the digests of the named functions of an object compiled
 // with unaltered flags, which is byte for byte the shipped code.
 func Digests(f *elfobj.File, sizes Sizes, names []string) (map[string]Digest, error) {
-	sp := specials(sizes)
+	sp := append(specials(sizes), runtimeSpecials(f)...)
 	o := view(f, sp)
 	wanted, byName := map[*item]bool{}, map[string]*item{}
 	for _, y := range f.Symbols {

@@ -19,13 +19,14 @@ type emitter struct {
 	out   *elfobj.File
 	secOf map[*item]*elfobj.Section
 	symOf map[*item]*elfobj.Symbol
-	// base is where an item begins in its section, and behind its symbol.
-	base  map[*item]uint64
+	at    map[*item]uint64 // where an item begins in its section
+	base  map[*item]uint64 // and behind its symbol
 	undef map[string]*elfobj.Symbol
 	refs  map[Ref]int
 	ns    map[string]bool
 	// lateKeys are branches on static keys of modules.
 	lateKeys []*refuse.Error
+	keys     []*elfobj.Symbol // of static calls, in the order met
 }
 
 // emit writes the plan's items, each in a section of its own, the entries of
@@ -34,7 +35,7 @@ type emitter struct {
 func emit(in *Input, p *plan, sp []special) (*Result, error) {
 	e := &emitter{
 		in: in, plan: p, out: &elfobj.File{},
-		secOf: map[*item]*elfobj.Section{}, symOf: map[*item]*elfobj.Symbol{}, base: map[*item]uint64{},
+		secOf: map[*item]*elfobj.Section{}, symOf: map[*item]*elfobj.Symbol{}, at: map[*item]uint64{}, base: map[*item]uint64{},
 		undef: map[string]*elfobj.Symbol{}, refs: map[Ref]int{}, ns: map[string]bool{},
 	}
 	for _, it := range p.carried {
@@ -48,11 +49,22 @@ func emit(in *Input, p *plan, sp []special) (*Result, error) {
 		}
 	}
 	for _, it := range p.carried {
-		rs, err := e.convertAll(it, it.relocs(), it.off, e.base[it])
+		rs, err := e.convertAll(it, it.relocs(), it.off, e.at[it])
 		if err != nil {
 			return nil, err
 		}
 		e.secOf[it].Relocs = append(e.secOf[it].Relocs, rs...)
+	}
+	if err := e.runtimeConstants(); err != nil {
+		return nil, err
+	}
+	if in.Late {
+		notes, err := annotations(in.New)
+		if err != nil {
+			return nil, err
+		}
+		sp = append(notes, sp...)
+		e.staticCallKeys()
 	}
 	es, err := entries(p.new, sp, func(it *item) bool { return it.included })
 	if err != nil {
@@ -70,8 +82,9 @@ func emit(in *Input, p *plan, sp []special) (*Result, error) {
 func (e *emitter) place(it *item) {
 	s := &elfobj.Section{
 		Name: sectionName(it), Type: it.sec.Type, Flags: it.sec.Flags, Align: it.sec.Align,
-		Entsize: it.sec.Entsize, Size: it.size, Data: blank(it),
+		Entsize: it.sec.Entsize, Size: it.lead + it.size, Data: append(it.leading(), blank(it)...),
 	}
+	e.at[it] = it.lead
 	if s.Type == elf.SHT_NOBITS {
 		s.Data = nil
 	}
@@ -81,11 +94,12 @@ func (e *emitter) place(it *item) {
 	if it.sym == nil {
 		return
 	}
+	// Symbols stand behind what leads.
 	bind := elf.STB_LOCAL
 	if it.twin == nil && it.global() {
 		bind = elf.STB_GLOBAL // other units of the patch may refer to it
 	}
-	y := &elfobj.Symbol{Name: it.name, Type: it.sym.Type, Bind: bind, Section: s, Size: it.size}
+	y := &elfobj.Symbol{Name: it.name, Type: it.sym.Type, Bind: bind, Section: s, Value: it.lead, Size: it.size}
 	e.out.Symbols = append(e.out.Symbols, y)
 	e.symOf[it] = y
 }
@@ -103,21 +117,22 @@ func (e *emitter) append(part *item) {
 	for uint64(len(s.Data))%max(part.sec.Align, 1) != 0 {
 		s.Data = append(s.Data, int3)
 	}
-	e.secOf[part], e.symOf[part], e.base[part] = s, e.symOf[part.parent], uint64(len(s.Data))
+	e.secOf[part], e.symOf[part], e.at[part] = s, e.symOf[part.parent], uint64(len(s.Data))
+	e.base[part] = e.at[part] - part.parent.lead
 	s.Data = append(s.Data, blank(part)...)
 	s.Size = uint64(len(s.Data))
 	for _, y := range e.out.Symbols {
 		if y.Section == s && !y.IsSection() {
-			y.Size = s.Size
+			y.Size = s.Size - y.Value
 		}
 	}
 }
 
 // keepName are sections that the module loader or the kernel looks up by name.
-var keepName = []string{dyndbgSection, ".data.once"}
+var keepName = []string{dyndbgSection, ".data.once", ".data..once"}
 
 func sectionName(it *item) string {
-	if it.kind == anonymous || it.sec.Size == it.size || slices.Contains(keepName, it.sec.Name) {
+	if it.kind == anonymous || it.sec.Size == it.lead+it.size || slices.Contains(keepName, it.sec.Name) {
 		return it.sec.Name
 	}
 	if it.kind == function {
@@ -163,12 +178,24 @@ func (e *emitter) convert(from *item, r elfobj.Reloc) (elfobj.Reloc, error) {
 	case t.ext != nil:
 		r.Sym, err = e.external(t.ext.Name, from)
 	case e.secOf[t.item] != nil && (from == nil || e.stays(t.item, from)):
-		r.Sym = e.symOf[t.item]
-		r.Addend += int64(e.base[t.item])
+		r.Sym, r.Addend = e.own(t.item, t.off)
 	default:
 		r.Sym, err = e.shipped(t.item)
 	}
+	if err == nil {
+		err = e.reachable(from, r, t)
+	}
 	return r, err
+}
+
+// own refers to a carried item, off bytes from its start.
+func (e *emitter) own(it *item, off int64) (*elfobj.Symbol, int64) {
+	if e.in.Late {
+		// Objtool takes a jump to a function's symbol for one that leaves the
+		// function, and other places only as offsets in sections.
+		return e.out.SectionSymbol(e.secOf[it]), off + int64(e.at[it])
+	}
+	return e.symOf[it], off + int64(e.base[it])
 }
 
 // stays reports whether a reference to a carried item goes to the copy in the
@@ -257,10 +284,10 @@ func (e *emitter) result() *Result {
 	redirected, probe := map[*item]bool{}, e.plan.probeOnly()
 	for i, it := range e.plan.redirected {
 		redirected[it] = true
-		size := e.secOf[it].Size
+		size := e.secOf[it].Size - it.lead
 		alias := fmt.Sprintf("%s%d", e.in.AliasPrefix, i)
 		e.out.Symbols = append(e.out.Symbols, &elfobj.Symbol{
-			Name: alias, Type: elf.STT_FUNC, Bind: elf.STB_GLOBAL, Section: e.secOf[it], Size: size,
+			Name: alias, Type: elf.STT_FUNC, Bind: elf.STB_GLOBAL, Section: e.secOf[it], Value: it.lead, Size: size,
 		})
 		res.Functions = append(res.Functions, Function{
 			Name: it.twin.name, NewName: it.name, Alias: alias, OldSize: it.twin.size, NewSize: size, Global: it.twin.global(), ProbeOnly: probe[it],
@@ -268,7 +295,7 @@ func (e *emitter) result() *Result {
 	}
 	for _, it := range e.plan.carried {
 		if it.kind == function && !redirected[it] && it.parent == nil {
-			res.Functions = append(res.Functions, Function{Name: it.name, NewName: it.name, NewSize: e.secOf[it].Size, New: true, Global: it.global()})
+			res.Functions = append(res.Functions, Function{Name: it.name, NewName: it.name, NewSize: e.secOf[it].Size - it.lead, New: true, Global: it.global()})
 		}
 	}
 	return res

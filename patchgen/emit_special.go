@@ -67,7 +67,7 @@ func (e *emitter) specials(es []entry) error {
 func (e *emitter) entryReloc(x entry, r elfobj.Reloc) (elfobj.Reloc, error) {
 	t, err := e.plan.new.resolve(nil, r)
 	if err == nil && t.item != nil && t.item.included && t.item.kind == function {
-		r.Sym, r.Addend = e.symOf[t.item], t.off+int64(e.base[t.item])
+		r.Sym, r.Addend = e.own(t.item, t.off)
 		return r, nil
 	}
 	return e.convert(nil, r)

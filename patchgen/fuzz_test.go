@@ -95,6 +95,8 @@ func TestCutDebugInfo(t *testing.T) {
 
 type everywhere struct{}
 
+func (everywhere) Callable(patchgen.Ref) bool { return true }
+
 func (everywhere) Exported(string) (string, string, bool) { return "", "", false }
 
 func (everywhere) Locate(name string, _ bool) (patchgen.Ref, error) {

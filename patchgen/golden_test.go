@@ -86,7 +86,7 @@ func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
 	}
 	in := patchgen.Input{
 		Unit: k.unit, Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: lineMap(files["old.c"], files["new.c"]),
-		OldLines: ext, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
+		OldLines: ext, Late: k.late, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
 	}
 	res, err := patchgen.Generate(in)
 	if err != nil {
@@ -226,7 +226,8 @@ func describe(r *patchgen.Result) string {
 }
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
-// "export OWNER SYMBOL", "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL".
+// "export OWNER SYMBOL", "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL",
+// "sealed SYMBOL", and "late" if it runs objtool on what is linked.
 // Every other symbol is a unique one of the unit.
 type fakeKernel struct {
 	unit     string
@@ -235,10 +236,12 @@ type fakeKernel struct {
 	pos      map[string]int
 	missing  map[string]bool
 	provided map[string]bool
+	sealed   map[string]bool
+	late     bool
 }
 
 func parseKernel(t *testing.T, text string) *fakeKernel {
-	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, provided: map[string]bool{}}
+	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, provided: map[string]bool{}, sealed: map[string]bool{}}
 	for _, l := range strings.Split(text, "\n") {
 		f := strings.Fields(l)
 		if len(f) == 0 {
@@ -261,6 +264,10 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 			k.missing[f[1]] = true
 		case "provided":
 			k.provided[f[1]] = true
+		case "sealed":
+			k.sealed[f[1]] = true
+		case "late":
+			k.late = true
 		default:
 			t.Fatalf("kernel: %q", l)
 		}
@@ -272,6 +279,8 @@ func (k *fakeKernel) Exported(name string) (string, string, bool) {
 	o, ok := k.exports[name]
 	return o, "", ok
 }
+
+func (k *fakeKernel) Callable(r patchgen.Ref) bool { return !k.sealed[r.Symbol] }
 
 func (k *fakeKernel) Locate(name string, local bool) (patchgen.Ref, error) {
 	if k.missing[name] {

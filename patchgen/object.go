@@ -37,9 +37,12 @@ type item struct {
 	sym       *elfobj.Symbol // nil if anonymous
 	sec       *elfobj.Section
 	off, size uint64
-	kind      kind
-	life      life
-	obj       *object
+	// lead is the number of bytes before it that belong to it: room for code
+	// that the kernel puts before a function's entry.
+	lead uint64
+	kind kind
+	life life
+	obj  *object
 
 	// twin is the same thing in the other version.
 	twin *item
@@ -105,6 +108,7 @@ func view(f *elfobj.File, sp []special) *object {
 		list := o.bySec[s]
 		sort.SliceStable(list, func(i, j int) bool { return list[i].off < list[j].off })
 	}
+	o.leads()
 	o.crossings()
 	o.cold()
 	return o

@@ -5,7 +5,8 @@
 // and knows no running kernel but what it is told.
 //
 // The objects have to be compiled with -ffunction-sections, -fdata-sections
-// and -fno-optimize-sibling-calls and to have been through objtool.
+// and -fno-optimize-sibling-calls and to have been through objtool, unless
+// the kernel runs that late.
 package patchgen
 
 import (
@@ -28,6 +29,11 @@ type Symbols interface {
 	// kernel. local asks for a static one of this translation unit. A symbol
 	// that cannot be told from its namesakes is refused.
 	Locate(name string, local bool) (Ref, error)
+	// Callable reports whether a function of the running kernel may be called
+	// through a pointer. On kernels with IBT its entry needs an ENDBR
+	// instruction for that, which the kernel takes away where it needs none
+	// itself. It is true of what is no function.
+	Callable(Ref) bool
 }
 
 // Ref is a symbol of the running kernel.
@@ -56,6 +62,9 @@ type Input struct {
 	Kernel Symbols
 	// Provided lists new global symbols that other units of the patch define.
 	Provided map[string]bool
+	// Late is set if objtool has yet to run, on what is linked of the result:
+	// what it reads of the objects is carried along then.
+	Late bool
 	// AliasPrefix begins the global names given to redirected functions; it
 	// has to differ between the units of one update.
 	AliasPrefix string

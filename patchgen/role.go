@@ -36,7 +36,7 @@ var registries = []string{
 // describe what stands elsewhere.
 var ignored = []string{
 	".discard", ".comment", ".note", ".modinfo", ".debug", ".gnu", ".llvm", ".printk_index",
-	".export_symbol", "__versions", ".BTF", ".eh_frame", ".init_array", ".static_call.text.key",
+	".export_symbol", "__versions", ".BTF", patchableSection, ".eh_frame", ".init_array", ".static_call.text.key",
 }
 
 func hasAnyPrefix(s string, prefixes []string) bool {

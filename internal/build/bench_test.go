@@ -55,6 +55,8 @@ func BenchmarkBuildE1000Uncached(b *testing.B) { benchmarkBuild(b, false) }
 // unique is a kernel in which every symbol is there once.
 type unique struct{ exports map[string]kbuild.Export }
 
+func (unique) Callable(patchgen.Ref) bool { return true }
+
 func (u unique) Exported(name string) (string, string, bool) {
 	e, ok := u.exports[name]
 	return e.Module, e.Namespace, ok

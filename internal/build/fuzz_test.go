@@ -108,7 +108,7 @@ func FuzzConvert(f *testing.F) {
 		for ; len(edits) >= 5; edits = edits[5:] {
 			ko[uint64(binary.LittleEndian.Uint32(edits))%uint64(len(ko))] = edits[4]
 		}
-		out, err := convert(bytes.Clone(ko), section)
+		out, err := convert(bytes.Clone(ko), section, nil)
 		if err != nil {
 			return
 		}

@@ -32,6 +32,7 @@ type job struct {
 	syms    *kallsyms.Table
 	exports map[string]kbuild.Export
 	sizes   patchgen.Sizes
+	sealed  map[uint64]bool // functions of vmlinux without ENDBR; see sealedKernel
 	modules map[string]*shippedModule
 }
 
@@ -39,6 +40,7 @@ type job struct {
 type shippedModule struct {
 	obj     *elfobj.File
 	buildID string
+	sealed  map[codePlace]bool
 }
 
 // unit is one translation unit on its way through the build.
@@ -129,6 +131,9 @@ func (j *job) readShipped(ctx context.Context, units []*unit) error {
 	if j.sizes, err = structSizes(j.image); err != nil {
 		return err
 	}
+	if j.sealed, err = sealedKernel(j.image); err != nil {
+		return err
+	}
 	j.modules = map[string]*shippedModule{}
 	for _, u := range units {
 		if name := u.tu.Unit; name != patchgen.VMLinux && j.modules[name] == nil {
@@ -153,7 +158,7 @@ func readModule(path string) (*shippedModule, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the shipped module %s: %w", path, err)
 	}
-	return &shippedModule{obj: f, buildID: buildID(f)}, nil
+	return &shippedModule{obj: f, buildID: buildID(f), sealed: sealedModule(f)}, nil
 }
 
 // verify compares a unit with the shipped binary.
@@ -195,13 +200,9 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		if err != nil {
 			return err
 		}
-		ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed}
-		if m := j.modules[u.tu.Unit]; m != nil {
-			ks.module = m.obj
-		}
 		in := patchgen.Input{
 			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
-			Kernel: ks, Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
+			Late: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
 		}
 		res, err := patchgen.Generate(in)
 		if err == nil && len(res.Late) > 0 {

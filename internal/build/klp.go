@@ -17,8 +17,9 @@ import (
 // references to symbols that nobody exports become livepatch symbols, their
 // relocations move to sections that the livepatch core applies, and the
 // manifest is put in. The format is that of
-// Documentation/livepatch/module-elf-format.rst.
-func convert(ko []byte, man []byte) ([]byte, error) {
+// Documentation/livepatch/module-elf-format.rst. Plain says which references
+// kept the names they have in the kernel.
+func convert(ko []byte, man []byte, plain map[string]patchgen.Ref) ([]byte, error) {
 	f, err := elfobj.Read(ko)
 	if err != nil {
 		return nil, err
@@ -27,6 +28,9 @@ func convert(ko []byte, man []byte) ([]byte, error) {
 	group := map[*elfobj.Symbol]string{}
 	for _, y := range f.Symbols {
 		owner, ref, ok := patchgen.ParseKlpOwner(y.Name)
+		if p, is := plain[y.Name]; is {
+			owner, ref, ok = patchgen.VMLinux, p, true
+		}
 		if !ok || !y.Undefined() {
 			continue
 		}
@@ -39,6 +43,7 @@ func convert(ko []byte, man []byte) ([]byte, error) {
 		y.Name = fmt.Sprintf(".klp.sym.%s.%s,%d", ref.Object, ref.Symbol, ref.Sympos)
 		y.Shndx = elfobj.ShnLivepatch
 	}
+	dropLateCalls(f, group)
 	var added []*elfobj.Section
 	for _, s := range f.Sections {
 		added = append(added, split(s, group)...)

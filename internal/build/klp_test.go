@@ -67,14 +67,14 @@ func TestConvert(t *testing.T) {
 	}
 	in := linked(t)
 	before := bytes.Clone(in)
-	out, err := convert(in, section)
+	out, err := convert(in, section, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(in, before) {
 		t.Error("the input was changed")
 	}
-	if again, err := convert(in, section); err != nil || !bytes.Equal(out, again) {
+	if again, err := convert(in, section, nil); err != nil || !bytes.Equal(out, again) {
 		t.Error("the same input gives another module", err)
 	}
 	m, err := manifest.FromModule(out)
@@ -123,7 +123,7 @@ func TestConvert(t *testing.T) {
 			t.Errorf("symbol %s has index %#x", y.Name, y.Shndx)
 		}
 	}
-	if _, err := convert([]byte("no module"), section); err == nil {
+	if _, err := convert([]byte("no module"), section, nil); err == nil {
 		t.Error("something that is no module was converted")
 	}
 }

@@ -25,6 +25,7 @@ func (j *job) link(ctx context.Context, units []*unit) ([]byte, *manifest.Manife
 	}
 	var objects [][]byte
 	namespaces := map[string]bool{}
+	plain := plainNames(units, j.exports)
 	for _, u := range units {
 		if u.result.Empty() {
 			continue
@@ -63,7 +64,7 @@ func (j *job) link(ctx context.Context, units []*unit) ([]byte, *manifest.Manife
 	if err != nil {
 		return nil, nil, fmt.Errorf("describing the update: %w", err)
 	}
-	if ko, err = convert(ko, section); err != nil {
+	if ko, err = convert(ko, section, plain); err != nil {
 		return nil, nil, fmt.Errorf("converting the linked module: %w", err)
 	}
 	ko, err = j.sign(ctx, ko)
@@ -117,10 +118,7 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 }
 
 func (j *job) addFunctions(u *unit, mu *manifest.Unit, tab *unitObject) error {
-	ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed}
-	if m := j.modules[u.tu.Unit]; m != nil {
-		ks.module = m.obj
-	}
+	ks := j.symbolsOf(u)
 	for _, f := range u.result.Functions {
 		mf := manifest.Function{Name: f.Name, File: u.tu.Source, OldSize: f.OldSize, NewSize: f.NewSize, New: f.New, Effect: manifest.EffectNow}
 		if f.ProbeOnly {

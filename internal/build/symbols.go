@@ -20,6 +20,19 @@ type kernelSymbols struct {
 	image   *kallsyms.Table
 	placed  *runpre.Result
 	module  *elfobj.File // nil for vmlinux
+
+	memory     runpre.Memory
+	sealed     map[uint64]bool    // of vmlinux; nil if nothing needs ENDBR
+	sealedHere map[codePlace]bool // of the module
+}
+
+// symbolsOf answers for u.
+func (j *job) symbolsOf(u *unit) *kernelSymbols {
+	ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed, memory: j.image, sealed: j.sealed}
+	if m := j.modules[u.tu.Unit]; m != nil {
+		ks.module, ks.sealedHere = m.obj, m.sealed
+	}
+	return ks
 }
 
 // moduleName is the name the kernel knows a module by.

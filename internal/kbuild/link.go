@@ -7,9 +7,16 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/sirupsen/logrus"
 
 	"github.com/lupatch/lupatch/internal/refuse"
 )
+
+// objtoolSaid matches what objtool has to say against code.
+var objtoolSaid = regexp.MustCompile(`(?m)\bobjtool: .*$`)
 
 // LinkModule runs the kernel's own module build on a folder of ours that has a
 // Kbuild file, and gives the path of NAME.ko in it. Symbols that nobody exports
@@ -26,12 +33,22 @@ func (t *Tree) LinkModule(ctx context.Context, dir, name string) (string, error)
 	}
 	cmd := t.moduleCommand(ctx, t.Obj, dir, "KBUILD_MODPOST_WARN=1")
 	_, log, err := runMake(cmd)
+	logrus.Debugf("kbuild: linking %s: %s", name, log)
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
 	if err != nil {
 		return "", &CompileError{
 			Refusal: refuse.New(refuse.CompileFailed, name+".ko", "%s", firstErrors(log, 3)),
+			Source:  name + ".ko",
+			Log:     log,
+		}
+	}
+	if said := objtoolSaid.FindAllString(log, -1); said != nil {
+		// It leaves out what it did not get to, and make does not mind: stacks
+		// could not be followed through the module.
+		return "", &CompileError{
+			Refusal: refuse.New(refuse.CompileFailed, name+".ko", "%s", strings.Join(said[:min(len(said), 3)], "; ")),
 			Source:  name + ".ko",
 			Log:     log,
 		}

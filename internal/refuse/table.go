@@ -18,6 +18,7 @@ const (
 	ExportCRC          ID = "export-crc"
 	LateKey            ID = "late-key"
 	SpecialSection     ID = "special-section"
+	SealedFunction     ID = "sealed-function"
 	Undecodable        ID = "undecodable"
 	UnresolvedSymbol   ID = "unresolved-symbol"
 	AmbiguousSymbol    ID = "ambiguous-symbol"
@@ -64,6 +65,7 @@ var Table = []Entry{
 	{ExportCRC, "the checksum (CRC) of an exported symbol's interface changed", "keep the prototype and the structures it names, or replace the modules that use it together"},
 	{LateKey, "an alternative, or a static key that cannot be read instead, belongs to a patched module and would be resolved after the kernel has already applied it", "test the key with static_key_enabled() in the changed function"},
 	{SpecialSection, "changed code adds an entry to a section that a livepatch cannot register", "leave that construct out of the patch"},
+	{SealedFunction, "new code takes the address of a function that the kernel has sealed against indirect calls (IBT): a call through the pointer would fault on processors that enforce it", "take the address of a new function of the patch that calls it"},
 	{Undecodable, "an instruction that has to be understood to convert a relocation cannot be decoded", "report the function; no livepatch is built on a guess"},
 	{UnresolvedSymbol, "a symbol that changed code needs is neither exported nor in the symbol table of the running binary", "check that source and binary are the same version"},
 	{AmbiguousSymbol, "several symbols have this name and the placement does not tell which one is meant", "report the function; no livepatch is built on a guess"},

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"fmt"
+	"strings"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -101,10 +102,14 @@ func Compiler(f *elfobj.File) string {
 	return text
 }
 
+// prefixed begins the names that objtool gives to the room before functions
+// (--prefix, since 6.2).
+const prefixed = "__pfx_"
+
 // functions lists the functions of an object in file order.
 func functions(f *elfobj.File) (out []*elfobj.Symbol) {
 	for _, y := range f.Symbols {
-		if y.Type == elf.STT_FUNC && y.Section != nil && y.Section.Alloc() && y.Size > 0 {
+		if y.Type == elf.STT_FUNC && y.Section != nil && y.Section.Alloc() && y.Size > 0 && !strings.HasPrefix(y.Name, prefixed) {
 			out = append(out, y)
 		}
 	}
