@@ -17,6 +17,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lupatch/lupatch/internal/build"
 	"github.com/lupatch/lupatch/internal/kallsyms"
 	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/internal/lab"
@@ -30,18 +31,41 @@ import (
 // too small would make updates refuse to load on some machines.
 func TestDigestsOfRunningKernel(t *testing.T) {
 	labtest.SkipIfShort(t)
-	tree := openTree(t)
+	for _, c := range []struct {
+		release string
+		cpus    []machine
+	}{
+		{release, []machine{{lab.DefaultCPUModel, ""}, {"max", ""}}},
+		// Call depth tracking, asked for by name, changes what calls lead to.
+		{labtest.Backport(t), []machine{{"Skylake-Client", "retbleed=stuff"}, {"max", ""}}},
+	} {
+		t.Run(c.release, func(t *testing.T) { digestsOfRunningKernel(t, openRelease(t, c.release), c.cpus) })
+	}
+}
+
+// machine is a processor and what its kernel is told.
+type machine struct{ cpu, cmdline string }
+
+func digestsOfRunningKernel(t *testing.T, tree *kbuild.Tree, machines []machine) {
+	im, _ := openImage(t, tree)
+	sizes, err := build.StructSizes(im)
+	if err != nil {
+		t.Fatal(err)
+	}
 	want := map[string]map[string][]patchgen.Digest{"": {}, "e1000": {}}
 	for _, source := range []string{
 		"fs/proc/meminfo.c", "net/ipv4/tcp_ipv4.c", "kernel/fork.c", "mm/memory.c", "kernel/sched/core.c", "arch/x86/kernel/process.c",
 		"net/core/dev.c", "kernel/time/timer.c", "drivers/net/ethernet/intel/e1000/e1000_main.c", "drivers/net/ethernet/intel/e1000/e1000_hw.c",
 	} {
-		addDigests(t, tree, source, want)
+		addDigests(t, tree, sizes, source, want)
 	}
-	for _, cpu := range []string{lab.DefaultCPUModel, "max"} {
-		t.Run(cpu, func(t *testing.T) {
+	for _, m := range machines {
+		t.Run(m.cpu, func(t *testing.T) {
 			t.Parallel()
-			h := labtest.Boot(t, lab.Config{NICs: []lab.NIC{{Model: "e1000"}}, CPUModel: cpu})
+			h := labtest.Boot(t, lab.Config{Release: tree.Release, NICs: []lab.NIC{{Model: "e1000"}}, CPUModel: m.cpu, Cmdline: strings.Fields(m.cmdline)})
+			if m.cmdline != "" {
+				t.Logf("retbleed: %s", labtest.Sh(t, h, "cat /sys/devices/system/cpu/vulnerabilities/retbleed"))
+			}
 			compareMemory(t, h, want)
 		})
 	}
@@ -49,7 +73,7 @@ func TestDigestsOfRunningKernel(t *testing.T) {
 
 // addDigests compiles a file as shipped and notes the digests by module and
 // name; "" is the kernel itself.
-func addDigests(t *testing.T, tree *kbuild.Tree, source string, want map[string]map[string][]patchgen.Digest) {
+func addDigests(t *testing.T, tree *kbuild.Tree, sizes patchgen.Sizes, source string, want map[string]map[string][]patchgen.Digest) {
 	t.Helper()
 	tu, err := tree.TU(context.Background(), source)
 	if err != nil {
@@ -60,7 +84,8 @@ func addDigests(t *testing.T, tree *kbuild.Tree, source string, want map[string]
 	for _, y := range obj.Symbols {
 		// Code for boot is freed; a weak function may be another's by now; the
 		// trampoline of a static call (__SCT__) is what the kernel rewrites.
-		if strings.HasPrefix(y.Name, "__SCT__") {
+		// What objtool calls __pfx_ is where it puts such code.
+		if strings.HasPrefix(y.Name, "__SCT__") || strings.HasPrefix(y.Name, "__pfx_") {
 			continue
 		}
 		if y.Type == elf.STT_FUNC && y.Section != nil && y.Size > 0 && y.Bind != elf.STB_WEAK &&
@@ -68,7 +93,7 @@ func addDigests(t *testing.T, tree *kbuild.Tree, source string, want map[string]
 			names = append(names, y.Name)
 		}
 	}
-	sums, err := patchgen.Digests(obj, patchgen.DefaultSizes(), names)
+	sums, err := patchgen.Digests(obj, sizes, names)
 	if err != nil {
 		t.Fatal(err)
 	}

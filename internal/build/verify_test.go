@@ -17,6 +17,7 @@ import (
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/kallsyms"
 	"github.com/lupatch/lupatch/internal/kbuild"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/internal/runpre"
 )
@@ -35,7 +36,9 @@ func needKernel(t testing.TB) {
 	}
 }
 
-func openTree(t testing.TB) *kbuild.Tree {
+func openTree(t testing.TB) *kbuild.Tree { t.Helper(); return openRelease(t, release) }
+
+func openRelease(t testing.TB, release string) *kbuild.Tree {
 	t.Helper()
 	needKernel(t)
 	tree, err := kbuild.Open(context.Background(), kbuild.Options{Release: release})
@@ -61,7 +64,19 @@ func compileShipped(t testing.TB, tree *kbuild.Tree, tu *kbuild.TU, ov *kbuild.O
 // TestVerifyModule compares every function of every file of e1000 with the
 // shipped module.
 func TestVerifyModule(t *testing.T) {
-	tree := openTree(t)
+	forKernels(t, verifyModule)
+}
+
+// forKernels runs a test on a kernel whose objtool works on each object, and on
+// one whose objtool works on what is linked.
+func forKernels(t *testing.T, test func(*testing.T, *kbuild.Tree)) {
+	needKernel(t)
+	for _, r := range []string{release, labtest.Backport(t)} {
+		t.Run(r, func(t *testing.T) { test(t, openRelease(t, r)) })
+	}
+}
+
+func verifyModule(t *testing.T, tree *kbuild.Tree) {
 	ctx := context.Background()
 	tu, err := tree.TU(ctx, "drivers/net/ethernet/intel/e1000/e1000_main.c")
 	if err != nil {
@@ -92,7 +107,11 @@ func TestVerifyModule(t *testing.T) {
 	}
 	shipped := 0
 	for _, y := range ko.Symbols {
-		// What the module build itself adds is in none of the files.
+		// What the module build itself adds is in none of the files, and what
+		// objtool calls __pfx_ is no function.
+		if strings.HasPrefix(y.Name, "__pfx_") {
+			continue
+		}
 		if y.Type == 2 && y.Section != nil && y.Size > 0 && y.Name != "init_module" && y.Name != "cleanup_module" {
 			shipped++
 		}
@@ -106,7 +125,10 @@ func TestVerifyModule(t *testing.T) {
 // TestVerifyImage does the same for files of the kernel image, which has no
 // relocations left; tcp_ipv4.c has hundreds of references of every kind.
 func TestVerifyImage(t *testing.T) {
-	tree := openTree(t)
+	forKernels(t, verifyImage)
+}
+
+func verifyImage(t *testing.T, tree *kbuild.Tree) {
 	im, syms := openImage(t, tree)
 	for source, least := range map[string]int{"fs/proc/meminfo.c": 2, "fs/proc/version.c": 2, "net/ipv4/tcp_ipv4.c": 60, "kernel/fork.c": 80, "mm/memory.c": 80} {
 		tu, err := tree.TU(context.Background(), source)

@@ -26,6 +26,29 @@ import (
 // its packages are all in Debian 12.
 const Release = "6.1.0-47-amd64"
 
+// Later is the series of the kernel that the backports of Debian 12 carry.
+const Later = "6.12"
+
+var backport = sync.OnceValues(func() (string, error) {
+	cache, err := deb.New("")
+	if err != nil {
+		return "", err
+	}
+	release, _, err := cache.NewestBackport(context.Background(), Later)
+	return release, err
+})
+
+// Backport is the newest kernel of Later in the backports.
+func Backport(t testing.TB) string {
+	t.Helper()
+	SkipIfShort(t)
+	release, err := backport()
+	if err != nil {
+		t.Fatalf("looking for the newest backported kernel: %v", err)
+	}
+	return release
+}
+
 // keepBuilt is how long a program built for an earlier state of the source
 // stays in the cache.
 const keepBuilt = 24 * time.Hour
