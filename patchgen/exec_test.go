@@ -82,27 +82,53 @@ var execCases = []struct {
 		`int r = alias_0(1); printf("%d %d", r, calls);`,
 		"3 101",
 	},
+	{
+		"values that the kernel fills into its code",
+		`unsigned long limit = 4242; static unsigned long table[] = { 5, 6 };
+		 __attribute__((used)) static unsigned long *where = table;
+		 int entry(int x) { return x; }`,
+		`unsigned long limit = 4242; static unsigned long table[] = { 5, 6 };
+		 __attribute__((used)) static unsigned long *where = table;
+		 int entry(int x) { return RUNTIME("rax", limit) + RUNTIME("rdi", limit) + RUNTIME("r8", limit) + RUNTIME("r12", limit) + RUNTIME("r15", limit)
+			+ ((unsigned long *)RUNTIME("r13", where))[1] + x; }`,
+		`printf("%d", alias_0(100));`,
+		"21316",
+	},
 }
 
 func TestExecuted(t *testing.T) {
 	for _, c := range execCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			if got := execute(t, c.old, c.new, c.main); got != c.want {
-				t.Errorf("got %q, want %q", got, c.want)
+			for _, late := range []bool{false, true} {
+				if got := execute(t, c.old, c.new, c.main, late); got != c.want {
+					t.Errorf("late %v: got %q, want %q", late, got, c.want)
+				}
 			}
 		})
 	}
 }
 
-func execute(t *testing.T, oldSrc, newSrc, body string) string {
+// head declares what cases need: data in a section that several share, and
+// asm/runtime-const.h in this file's words.
+const head = `
+#define SHARED __attribute__((section(".data..shared")))
+#define RUNTIME(reg, var) ({ register unsigned long v asm(reg); asm volatile("movabs %1,%0\n1:\n"	\
+	".pushsection runtime_ptr_" #var ",\"a\"\n.long 1b - 8 - .\n.popsection" : "=r" (v) : "i" (0x0123456789abcdefUL)); v; })
+`
+
+// execute runs a case, late as for a kernel whose objtool works on what is
+// linked and that has room before functions.
+func execute(t *testing.T, oldSrc, newSrc, body string, late bool) string {
 	dir := t.TempDir()
-	head := "#define SHARED __attribute__((section(\".data..shared\")))\n"
 	small := []string{"-mcmodel=small"} // to run below 2 GiB
+	if late {
+		small = append(small, "-fpatchable-function-entry=16,16")
+	}
 	old, _ := compile(t, dir, []byte(head+oldSrc), small)
 	new, _ := compile(t, dir, []byte(head+newSrc), small)
 	res, err := patchgen.Generate(patchgen.Input{
-		Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Kernel: parseKernel(t, "unit m"), AliasPrefix: "alias_",
+		Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Kernel: parseKernel(t, "unit m"), AliasPrefix: "alias_", Late: late,
 	})
 	if err != nil {
 		t.Fatal(err)

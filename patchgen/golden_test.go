@@ -183,6 +183,9 @@ func describe(r *patchgen.Result) string {
 		if f.ProbeOnly {
 			b.WriteString(" (probe)")
 		}
+		if n := room(r, f.NewName); n != 0 {
+			fmt.Fprintf(&b, " (behind %d bytes)", n)
+		}
 		b.WriteByte('\n')
 	}
 	for _, l := range r.Late {
@@ -223,6 +226,20 @@ func describe(r *patchgen.Result) string {
 		b.WriteString("note " + s + "\n")
 	}
 	return b.String()
+}
+
+// room is the number of bytes before a function in its section; they have to be
+// NOPs.
+func room(r *patchgen.Result, name string) int {
+	if r.Empty() {
+		return 0
+	}
+	for _, y := range r.Object.Symbols {
+		if y.Name == name && y.Section != nil && bytes.Count(y.Section.Data[:y.Value], []byte{0x90}) == int(y.Value) {
+			return int(y.Value)
+		}
+	}
+	return 0
 }
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",

@@ -113,13 +113,15 @@ type built struct {
 }
 
 // update builds the update lupatch_NAME from the patch of that name.
-func update(t testing.TB, name string) built {
+func update(t testing.TB, name string) built { t.Helper(); return updateFor(t, labtest.Release, name) }
+
+func updateFor(t testing.TB, release, name string) built {
 	t.Helper()
-	opt := build.Options{Patch: kernelPatch[name], Release: labtest.Release, Name: "lupatch_" + name}
+	opt := build.Options{Patch: kernelPatch[name], Release: release, Name: "lupatch_" + name}
 	if opt.Patch == "" {
 		opt.Patch, opt.Dir = filepath.Join("testdata", name+".patch"), filepath.Dir(target(t))
 	}
-	file := made.get(t, "update-"+name, func(ctx context.Context, dir string) (string, error) {
+	file := made.get(t, "update-"+name+"-"+release, func(ctx context.Context, dir string) (string, error) {
 		opt.Output = filepath.Join(dir, opt.Name+".ko")
 		res, err := build.Run(ctx, opt)
 		if err != nil {

@@ -128,7 +128,7 @@ func warning(g guest) {
 			g.t.Errorf("the warning does not say %q\n%s", w, text)
 		}
 	}
-	checkTrace(g, text)
+	wantTrace(g, text, "e1000_change_mtu", "dev_set_mtu_ext", "dev_set_mtu", "mtu_store", "kernfs_fop_write_iter", "vfs_write", "ksys_write", "do_syscall_64", "entry_SYSCALL_64_after_hwframe")
 	g.rollback()
 	g.wantLoaded(u.name, false)
 	g.sh(fmt.Sprintf(setMTU, 1403))
@@ -154,13 +154,19 @@ func lineOf(t testing.TB, source, text string) int {
 
 var reTrace = regexp.MustCompile(`(?m)^\[[ .\d]+\]  (\? )?([\w.]+)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+)\])?\s*$`)
 
-// checkTrace wants all functions from the warning to the system call on the
+// wantTrace wants all functions from the warning to the system call on the
 // stack, found by unwinding. Addresses that only lie about there, in parts of
 // frames that nobody has written to, are marked with a question mark; where
 // unwinding fails, all that follows is.
-func checkTrace(g guest, text string) {
+func wantTrace(g guest, text string, want ...string) {
 	g.t.Helper()
-	var got []string
+	if got := trace(g, text); !slices.Equal(got, want) {
+		g.t.Errorf("on the stack are %q, want %q\n%s", got, want, text)
+	}
+}
+
+func trace(g guest, text string) (got []string) {
+	g.t.Helper()
 	for _, m := range reTrace.FindAllStringSubmatch(text, -1) {
 		if m[1] != "" {
 			continue
@@ -170,10 +176,7 @@ func checkTrace(g guest, text string) {
 			g.t.Errorf("e1000_change_mtu is that of %q", m[3])
 		}
 	}
-	want := []string{"e1000_change_mtu", "dev_set_mtu_ext", "dev_set_mtu", "mtu_store", "kernfs_fop_write_iter", "vfs_write", "ksys_write", "do_syscall_64", "entry_SYSCALL_64_after_hwframe"}
-	if !slices.Equal(got, want) {
-		g.t.Errorf("on the stack are %q, want %q\n%s", got, want, text)
-	}
+	return got
 }
 
 // driverInUse: under an update a driver cannot be unloaded, and nothing breaks

@@ -49,6 +49,24 @@ struct static_key { int enabled; void *entries; };
 		".pushsection .static_call_sites, \"aw\"\n.long 661b - ., " key " - .\n.popsection" \
 		: : : "memory")
 
+/* The same before objtool has run: a call of the trampoline, and a mention of the key. */
+#define late_static_call(name) do {						\
+	asm volatile(".pushsection .discard.addressable, \"aw\"\n.quad __SCK__" #name "\n.popsection"); \
+	__SCT__##name();							\
+} while (0)
+
+/* An entry in a section that lists places in the code. */
+#define listed(section)								\
+	asm volatile("661: nop\n.pushsection " section ", \"a\"\n.long 661b - .\n.popsection")
+
+/* What tells objtool about places in the code: entries of different forms. */
+#define mark_reachable								\
+	asm volatile("661: ud2\n662:\n.pushsection .discard.reachable\n.long 662b - .\n.popsection")
+#define mark_safe								\
+	asm volatile("661: nop\n.pushsection .discard.retpoline_safe\n.quad 661b\n.popsection")
+#define mark_odd								\
+	asm volatile("661: nop\n.pushsection .discard.odd\n.long 661b - ., 661b - .\n.quad 0\n.popsection")
+
 /* A dynamic debug descriptor, as pr_debug() makes one. */
 #define pr_debug(text) do {							\
 	static struct { const char *file, *fmt; int line; long key; }		\
