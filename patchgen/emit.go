@@ -73,6 +73,9 @@ func emit(in *Input, p *plan, sp []special) (*Result, error) {
 	if err := e.specials(es); err != nil {
 		return nil, err
 	}
+	if in.Late {
+		e.withoutEndbr()
+	}
 	res := e.result()
 	res.Escapes = p.escapes()
 	return res, nil

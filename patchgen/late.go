@@ -3,6 +3,7 @@
 package patchgen
 
 import (
+	"bytes"
 	"debug/elf"
 	"strings"
 
@@ -18,6 +19,7 @@ import (
 const (
 	annotationPrefix = ".discard."
 	addressable      = ".discard.addressable"
+	noEndbr          = ".discard.noendbr"
 	staticCallTramp  = "__SCT__" // STATIC_CALL_TRAMP_PREFIX, linux/static_call_types.h
 	staticCallKey    = "__SCK__" // STATIC_CALL_KEY_PREFIX
 )
@@ -126,6 +128,26 @@ func (e *emitter) keySymbol(y *elfobj.Symbol, from *item) (*elfobj.Symbol, error
 		return e.symOf[it], nil
 	}
 	return e.shipped(it)
+}
+
+// withoutEndbr tells objtool that redirected functions need no ENDBR though the
+// table of the update holds their addresses: ftrace gets there by a return.
+func (e *emitter) withoutEndbr() {
+	const entry = 4
+	s := &elfobj.Section{Name: noEndbr, Type: elf.SHT_PROGBITS, Align: 1}
+	for _, it := range e.plan.redirected {
+		if bytes.HasPrefix(it.code(), endbr64) {
+			continue
+		}
+		y, at := e.own(it, 0)
+		s.Relocs = append(s.Relocs, elfobj.Reloc{Off: s.Size, Type: elf.R_X86_64_PC32, Sym: y, Addend: at})
+		s.Size += entry
+	}
+	if s.Size == 0 {
+		return
+	}
+	s.Data = make([]byte, s.Size)
+	e.out.Sections = append(e.out.Sections, s)
 }
 
 // staticCallKeys refers to each key from a section that the linker drops.
