@@ -53,6 +53,11 @@ type Config struct {
 	CPUs     int    // virtual processors
 	CPUModel string // as in `qemu-system-x86_64 -cpu help`
 	Accel    Accel
+	// OneThread lets TCG emulate all processors by turns in one thread. From 6.4
+	// on a livepatch transition rewrites thousands of calls of cond_resched();
+	// among some 200 transitions under TCG with a thread for each processor, one
+	// ended with a breakpoint of such a rewriting that nobody knew any more.
+	OneThread bool
 
 	NICs   []NIC
 	Disks  []Disk

@@ -34,6 +34,9 @@ const (
 // machineArgs is QEMU's command line.
 func machineArgs(c *Config, accel Accel, initrd string, images []string) []string {
 	accelArg, cpu := "tcg,thread=multi", c.CPUModel
+	if c.OneThread {
+		accelArg = "tcg,thread=single"
+	}
 	if accel == KVM {
 		accelArg, cpu = "kvm", "host"
 	}
