@@ -58,7 +58,7 @@ func emit(in *Input, p *plan, sp []special) (*Result, error) {
 	if err := e.runtimeConstants(); err != nil {
 		return nil, err
 	}
-	if in.Late {
+	if in.LateObjtool {
 		notes, err := annotations(in.New)
 		if err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func emit(in *Input, p *plan, sp []special) (*Result, error) {
 	if err := e.specials(es); err != nil {
 		return nil, err
 	}
-	if in.Late {
+	if in.LateObjtool {
 		e.withoutEndbr()
 	}
 	res := e.result()
@@ -193,7 +193,7 @@ func (e *emitter) convert(from *item, r elfobj.Reloc) (elfobj.Reloc, error) {
 
 // own refers to a carried item, off bytes from its start.
 func (e *emitter) own(it *item, off int64) (*elfobj.Symbol, int64) {
-	if e.in.Late {
+	if e.in.LateObjtool {
 		// Objtool takes a jump to a function's symbol for one that leaves the
 		// function, and other places only as offsets in sections.
 		return e.out.SectionSymbol(e.secOf[it]), off + int64(e.at[it])

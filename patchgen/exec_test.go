@@ -128,7 +128,7 @@ func execute(t *testing.T, oldSrc, newSrc, body string, late bool) string {
 	old, _ := compile(t, dir, []byte(head+oldSrc), small)
 	new, _ := compile(t, dir, []byte(head+newSrc), small)
 	res, err := patchgen.Generate(patchgen.Input{
-		Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Kernel: parseKernel(t, "unit m"), AliasPrefix: "alias_", Late: late,
+		Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Kernel: parseKernel(t, "unit m"), AliasPrefix: "alias_", LateObjtool: late,
 	})
 	if err != nil {
 		t.Fatal(err)

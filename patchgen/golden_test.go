@@ -86,7 +86,7 @@ func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
 	}
 	in := patchgen.Input{
 		Unit: k.unit, Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: lineMap(files["old.c"], files["new.c"]),
-		OldLines: ext, Late: k.late, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
+		OldLines: ext, LateObjtool: k.late, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
 	}
 	res, err := patchgen.Generate(in)
 	if err != nil {

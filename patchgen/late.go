@@ -59,7 +59,7 @@ func (e *emitter) reachable(from *item, r elfobj.Reloc, t target) error {
 	} else {
 		name = t.item.name
 	}
-	if e.in.Late && strings.HasPrefix(name, staticCallTramp) {
+	if e.in.LateObjtool && strings.HasPrefix(name, staticCallTramp) {
 		return e.staticCall(from, name, r.Sym.Name)
 	}
 	if t.item != nil && t.item.kind != function || !takesAddress(from, r) {
@@ -95,7 +95,9 @@ func takesAddress(from *item, r elfobj.Reloc) bool {
 func (e *emitter) staticCall(from *item, tramp, sym string) error {
 	name := strings.TrimPrefix(tramp, staticCallTramp)
 	if ref, ok := ParseKlp(sym); ok && ref.Object != VMLinux {
-		return refuse.New(refuse.LateKey, from.name, "the static call %s of module %s is needed when the update is loaded, but it is resolved only after that", name, ref.Object)
+		// The name it has until it is linked keeps objtool from listing it: the
+		// call goes through the trampoline, as it does where objtool ran before.
+		return nil
 	}
 	for _, y := range e.plan.new.file.Symbols {
 		if y.Name != staticCallKey+name {
@@ -104,9 +106,6 @@ func (e *emitter) staticCall(from *item, tramp, sym string) error {
 		key, err := e.keySymbol(y, from)
 		if err != nil {
 			return err
-		}
-		if ref, ok := ParseKlp(key.Name); ok && ref.Object != VMLinux {
-			return refuse.New(refuse.LateKey, from.name, "the key of the static call %s of module %s is needed when the update is loaded, but it is resolved only after that", name, ref.Object)
 		}
 		for _, k := range e.keys {
 			if k == key {

@@ -62,9 +62,9 @@ type Input struct {
 	Kernel Symbols
 	// Provided lists new global symbols that other units of the patch define.
 	Provided map[string]bool
-	// Late is set if objtool has yet to run, on what is linked of the result:
+	// LateObjtool is set if objtool has yet to run, on what is linked of the result:
 	// what it reads of the objects is carried along then.
-	Late bool
+	LateObjtool bool
 	// AliasPrefix begins the global names given to redirected functions; it
 	// has to differ between the units of one update.
 	AliasPrefix string

@@ -202,7 +202,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		}
 		in := patchgen.Input{
 			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
-			Late: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
+			LateObjtool: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
 		}
 		res, err := patchgen.Generate(in)
 		if err == nil && len(res.Late) > 0 {
