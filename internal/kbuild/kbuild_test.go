@@ -124,6 +124,7 @@ set -e;  echo '  CC [M]  drv/a.o'; trap 'rm -f drv/a.o' HUP; gcc -DN='"drv"' -I/
 set -e;  scripts/basic/fixdep drv/sub/../deep/.b.o.d drv/sub/../deep/b.o 'gcc -c -o drv/sub/../deep/b.o /S/drv/sub/../deep/b.c' > x
 set -e;  scripts/basic/fixdep drv/.s.o.d drv/s.o 'gcc -c -o drv/s.o /S/drv/s.S' > x
 set -e; trap 'rm -f drv/x-y.mod; trap - PIPE; kill -s PIPE $$' PIPE; printf '%s\n'   a.o sub/../deep/b.o a.o s.o | awk '!x[$0]++ { print("drv/"$0) }' > drv/x-y.mod; printf '%s\n' 'cmd_drv/x-y.mod := printf '\''%s\n'\''   a.o | awk '\''!x[$$0]++ { print("drv/"$$0) }'\'' > drv/x-y.mod' > drv/.x-y.mod.cmd
+set -e; ld -m elf_x86_64   -r -o drv/x-y.o @drv/x-y.mod  ; ./tools/objtool/objtool --ibt --orc  --link  --module drv/x-y.o; printf '%s\n' 'savedcmd_drv/x-y.o := ld -m elf_x86_64   -r -o drv/x-y.o @drv/x-y.mod  ; ./tools/objtool/objtool --ibt --orc  --link  --module drv/x-y.o' > drv/.x-y.o.cmd
 set -e;  scripts/basic/fixdep drv/.c.o.d drv/c.o 'gcc never closed
 `
 
@@ -138,6 +139,7 @@ func TestParseListing(t *testing.T) {
 		},
 		Sources: map[string]string{"drv/a.c": "drv/a.o", "drv/deep/b.c": "drv/deep/b.o"},
 		Modules: map[string][]string{"drv/x-y": {"drv/a.o", "drv/deep/b.o", "drv/s.o"}},
+		Late:    map[string]string{"drv/x-y": "./tools/objtool/objtool --ibt --orc  --link  --module drv/x-y.o"},
 		Blocked: map[string]string{"drv/z.o": "drv/gen.h"},
 		obj:     "/O",
 	}
