@@ -3,8 +3,10 @@
 package patchgen
 
 import (
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
+	"slices"
 	"strings"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
@@ -78,6 +80,7 @@ func (e *emitter) loadVariable(x entry, name string) error {
 	reg, high := code[1]&7, code[0]&1
 	copy(code, []byte{0x48 | high<<2, 0x8b, 0x04 | reg<<3, 0x25, 0, 0, 0, 0, 0x66, 0x90})
 	s.Relocs = append(s.Relocs, elfobj.Reloc{Off: end - movabs + 4, Type: elf.R_X86_64_32S, Sym: sym})
+	slices.SortStableFunc(s.Relocs, func(a, b elfobj.Reloc) int { return cmp.Compare(a.Off, b.Off) })
 	return nil
 }
 

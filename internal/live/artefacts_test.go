@@ -101,7 +101,7 @@ func wrongTarget(t testing.TB) string {
 // kernelPatch has the patches that are for the kernel's own source; the others
 // in testdata are for the module lutarget.
 var kernelPatch = map[string]string{
-	"crypto": "testdata/crypto.patch", "warn": "testdata/warn.patch", "keys": "testdata/keys.patch",
+	"crypto": "testdata/crypto.patch", "warn": "testdata/warn.patch", "hide": "testdata/hide.patch", "keys": "testdata/keys.patch",
 	"meminfo": "../../examples/meminfo-used.patch", "mtu": "../../examples/e1000-mtu-limit.patch", "two": "../../examples/two-units.patch",
 }
 

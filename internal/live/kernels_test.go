@@ -52,13 +52,14 @@ func TestSupportedKernels(t *testing.T) {
 			labtest.SkipIfShort(t)
 			release := k.release(t)
 			start := time.Now()
-			u, w := updateFor(t, release, "two"), updateFor(t, release, "warn")
+			u, w, h := updateFor(t, release, "two"), updateFor(t, release, "warn"), updateFor(t, release, "hide")
 			t.Logf("%s: built in %.0f s, %d and %d functions verified", release, time.Since(start).Seconds(), u.manifest.Units[0].Verified, u.manifest.Units[1].Verified)
 			g := boot(t, lab.Config{Release: release, NICs: []lab.NIC{{Model: "e1000"}}, CPUModel: k.processor, Cmdline: k.cmdline, OneThread: k.oneThread},
 				labtest.Allow(`WARNING: CPU: \d+ PID: \d+ at drivers/net/ethernet/intel/e1000/e1000_main\.c:\d+ e1000_odd_mtu`), labtest.Allow(`Call Trace:$`))
 			g.sh("ip link set eth0 up")
 			g.run("example", func(g guest) { smoke(g, u) })
 			g.run("stack", func(g guest) { warningOnStack(g, w) })
+			g.run("user memory", func(g guest) { hiddenName(g, h) })
 			g.cleanConsole(k.cmdline)
 		})
 	}
@@ -98,6 +99,23 @@ func warningOnStack(g guest, u built) {
 		g.t.Errorf("on the stack are %q\n%s", got, g.Console()[from:])
 	}
 	g.rollback()
+}
+
+// hiddenName changes code that checks addresses of user memory, whose end newer
+// kernels write into their code at boot, and not into that of an update.
+func hiddenName(g guest, u built) {
+	const list = "mkdir -p /tmp/names; cd /tmp/names; touch lupatch.hid lupatch.see; ls"
+	seen := func(want string) {
+		g.t.Helper()
+		if got := strings.Fields(g.sh(list)); strings.Join(got, " ") != want {
+			g.t.Errorf("listed are %q, want %q", got, want)
+		}
+	}
+	seen("lupatch.hid lupatch.see")
+	g.apply(u)
+	seen("lupatch.see")
+	g.rollback()
+	seen("lupatch.hid lupatch.see")
 }
 
 // cleanConsole looks for what the kernel only mentions when it finds an update
