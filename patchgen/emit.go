@@ -61,8 +61,14 @@ func emit(in *Input, p *plan, sp []special) (*Result, error) {
 	if err := e.specials(es); err != nil {
 		return nil, err
 	}
+	changed, err := e.data()
+	if err != nil {
+		return nil, err
+	}
+	called := e.callbacks()
 	res := e.result()
-	res.Escapes = p.escapes()
+	res.Data, res.Callbacks = changed, called
+	res.Escapes = append(p.escapes(), p.dataEscapes()...)
 	return res, nil
 }
 

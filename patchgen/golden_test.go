@@ -87,6 +87,7 @@ func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
 	in := patchgen.Input{
 		Unit: k.unit, Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: lineMap(files["old.c"], files["new.c"]),
 		OldLines: ext, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
+		NewObject: newBytes, Data: k.data,
 	}
 	res, err := patchgen.Generate(in)
 	if err != nil {
@@ -191,6 +192,12 @@ func describe(r *patchgen.Result) string {
 	for _, s := range r.AlreadyRan {
 		fmt.Fprintf(&b, "already ran %s\n", s)
 	}
+	for _, c := range r.Data {
+		fmt.Fprintf(&b, "%s %s, read-only %v, parts %v\n", c.Action, strings.Join(c.What, ", "), c.ReadOnly, c.Parts)
+	}
+	for _, c := range r.Callbacks {
+		fmt.Fprintf(&b, "callback %s %s\n", c.Kind, c.Name)
+	}
 	if r.Empty() {
 		b.WriteString("no object\n")
 		return b.String()
@@ -226,7 +233,7 @@ func describe(r *patchgen.Result) string {
 }
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
-// "export OWNER SYMBOL", "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL".
+// "export OWNER SYMBOL", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL".
 // Every other symbol is a unique one of the unit.
 type fakeKernel struct {
 	unit     string
@@ -234,6 +241,7 @@ type fakeKernel struct {
 	exports  map[string]string
 	pos      map[string]int
 	missing  map[string]bool
+	data     []patchgen.DataRule
 	provided map[string]bool
 }
 
@@ -259,6 +267,8 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 			k.pos[f[1]] = n
 		case "missing":
 			k.missing[f[1]] = true
+		case "data":
+			k.data = append(k.data, patchgen.DataRule{Name: strings.Trim(f[1], "*"), Action: patchgen.DataAction(f[2])})
 		case "provided":
 			k.provided[f[1]] = true
 		default:

@@ -53,6 +53,10 @@ type item struct {
 	// registry is set for what lies in a registry section.
 	registry bool
 
+	// ignored is set for what does not count as changed, on the author's word.
+	ignored bool
+	// pinned is set for a variable that never travels with its readers.
+	pinned   bool
 	changed  bool
 	included bool
 

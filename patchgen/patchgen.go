@@ -56,6 +56,11 @@ type Input struct {
 	Kernel Symbols
 	// Provided lists new global symbols that other units of the patch define.
 	Provided map[string]bool
+	// NewObject is the file of New, for its DWARF. It may be nil: then changed
+	// values are told in fewer words and cannot be written.
+	NewObject []byte
+	// Data is the author's word on changed initial values.
+	Data []DataRule
 	// AliasPrefix begins the global names given to redirected functions; it
 	// has to differ between the units of one update.
 	AliasPrefix string
@@ -82,6 +87,10 @@ type Result struct {
 	Object *elfobj.File
 	// Functions lists redirected functions first, then new ones.
 	Functions []Function
+	// Data lists variables that are written or kept, on the author's word.
+	Data []DataChange
+	// Callbacks are the author's, in the order in which they run.
+	Callbacks []Callback
 	// AlreadyRan lists changed functions whose code has run and is freed.
 	AlreadyRan []string
 	// Refs counts the relocations against each symbol of the running kernel.
@@ -109,26 +118,37 @@ func Generate(in Input) (*Result, error) {
 	sp := specials(in.Sizes)
 	old, new := view(in.Old, sp), view(in.New, sp)
 	correlate(old, new)
+	asked, err := wishesOf(new)
+	if err != nil {
+		return nil, err
+	}
+	if err := asked.mark(old); err != nil {
+		return nil, err
+	}
+	pinRuled(in.Data, old)
 	c := &comparer{old: old, new: new, lines: in.Lines, same: map[[2]*item]bool{}}
 	if in.OldLines != nil {
 		c.extent = in.OldLines.extent
 	}
 	c.compare()
-	p, err := include(old, new, sp)
-	if err != nil {
+	p := &plan{old: old, new: new, wishes: asked}
+	if err := p.changes(c, &in); err != nil {
+		return nil, err
+	}
+	if err := p.include(sp); err != nil {
 		return nil, err
 	}
 	if err := p.check(c, sp); err != nil {
 		return nil, err
 	}
-	if len(p.carried) == 0 {
-		return &Result{AlreadyRan: p.alreadyRan}, nil
+	if len(p.carried) == 0 && len(p.writes) == 0 {
+		return &Result{AlreadyRan: p.alreadyRan, Data: p.kept}, nil
 	}
 	res, err := emit(&in, p, sp)
 	if err != nil {
 		return nil, err
 	}
-	res.Review = p.review()
+	res.Review = append(p.review(), asked.review()...)
 	return res, nil
 }
 

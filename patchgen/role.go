@@ -15,6 +15,7 @@ const (
 	roleItems    role = iota // code and data that functions refer to
 	roleSpecial              // entries that belong to places in the code
 	roleRegistry             // entries that the kernel reads at load or boot
+	roleNote                 // what the patch's author asks for
 	roleIgnored              // not part of the running image
 )
 
@@ -54,6 +55,9 @@ func roleOf(s *elfobj.Section, sp []special) role {
 	}
 	if !s.Alloc() || hasAnyPrefix(s.Name, ignored) {
 		return roleIgnored
+	}
+	if _, ok := cutNote(s); ok {
+		return roleNote
 	}
 	for _, x := range sp {
 		if s.Name == x.name || s.Name == x.parallel {

@@ -191,7 +191,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 	var ran, added []string
 	empty, redirects := true, false
 	for i, u := range units {
-		lines, err := j.checkUnit(ctx, u)
+		lines, newBytes, err := j.checkUnit(ctx, u)
 		if err != nil {
 			return err
 		}
@@ -202,6 +202,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		in := patchgen.Input{
 			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
 			Kernel: ks, Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
+			NewObject: newBytes, Data: j.rulesFor(u),
 		}
 		res, err := patchgen.Generate(in)
 		if err == nil && len(res.Late) > 0 {
@@ -226,6 +227,9 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 			}
 		}
 	}
+	if err := j.unusedRule(units); err != nil {
+		return err
+	}
 	switch {
 	case empty && len(ran) > 0:
 		return refuse.New(refuse.OnlyInit, ran[0], "of the code only this has changed, and it has already run")
@@ -238,27 +242,28 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 }
 
 // checkUnit looks at what the objects' code does not show, and reads where
-// the old version's functions stand in the source.
-func (j *job) checkUnit(ctx context.Context, u *unit) (patchgen.Extents, error) {
+// the old version's functions stand in the source. It also gives the new
+// version's object file.
+func (j *job) checkUnit(ctx context.Context, u *unit) (patchgen.Extents, []byte, error) {
 	old, err := os.ReadFile(u.oldPath)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	new, err := os.ReadFile(u.newPath)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := patchgen.CheckLayouts(old, new); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := j.checkExports(ctx, u); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	lines, err := patchgen.ReadExtents(old, u.tu.Source)
 	if err != nil {
-		return nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
+		return nil, nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
 	}
-	return lines, nil
+	return lines, new, nil
 }
 
 // checkExports compares the checksums of what a unit exports.

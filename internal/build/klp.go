@@ -27,6 +27,9 @@ func convert(ko []byte, man []byte) ([]byte, error) {
 	group := map[*elfobj.Symbol]string{}
 	for _, y := range f.Symbols {
 		owner, ref, ok := patchgen.ParseKlpOwner(y.Name)
+		if name, is := strings.CutPrefix(y.Name, kernelPrefix); is {
+			owner, ref, ok = patchgen.VMLinux, patchgen.Ref{Object: patchgen.VMLinux, Symbol: name}, true
+		}
 		if !ok || !y.Undefined() {
 			continue
 		}
