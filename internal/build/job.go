@@ -192,6 +192,9 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 	empty, redirects := true, false
 	for i, u := range units {
 		lines, newBytes, err := j.checkUnit(ctx, u)
+		if e, ok := refuse.As(err); ok && e.ID == refuse.StructLayout {
+			return j.explainLayout(units, u, e)
+		}
 		if err != nil {
 			return err
 		}
