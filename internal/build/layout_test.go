@@ -21,7 +21,7 @@ func TestLayoutHelp(t *testing.T) {
 	e, _ := refuse.As(err)
 	for _, want := range []string{
 		"field mtu_lock of struct e1000_adapter is new", "field mtu_flag of struct e1000_adapter is new", "and 63 more",
-		"\tspinlock_t mtu_lock;\n", "\tconst char *const mtu_who[3];\n", "\tint (*mtu_hook)(struct net_device *, int, ...);\n", "\tu8 mtu_flag : 3;\n",
+		"\tspinlock_t mtu_lock;\n", "\tint (*mtu_hook)(struct net_device *, int, ...);\n", "\tu8 mtu_flag : 3;\n",
 		"e1000_main.c (e1000): ", "e1000_param.c (e1000): ", "e1000 is a network driver.", "not in this version",
 	} {
 		if !strings.Contains(e.Help, want) {

@@ -177,7 +177,7 @@ func (t *Tree) objectKey(ctx context.Context, inv *invocation, text []byte) (str
 	}
 	for _, a := range inv.args {
 		// Where the overlay is and that there is one makes no difference.
-		if inv.ov != nil && (strings.Contains(a, "-prefix-map="+inv.ov.Root+"=") || a == "-I"+inv.ov.Include) {
+		if inv.ov != nil && (strings.Contains(a, "-prefix-map="+inv.ov.Root+"=") || inv.ov.Include != "" && a == "-I"+inv.ov.Include) {
 			continue
 		}
 		field([]byte(place(a)))
