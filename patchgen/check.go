@@ -18,7 +18,29 @@ func (p *plan) check(c *comparer, sp []special) error {
 	if err := p.checkAliases(c); err != nil {
 		return err
 	}
+	if err := p.checkTables(); err != nil {
+		return err
+	}
 	return p.checkSites(sp)
+}
+
+// checkTables: a section that nothing names and nothing refers to, and that
+// refers to code of the update, is a list of places in the code. One of a kind
+// that is not known here would be left out, and the code be wrong where the
+// kernel is to rewrite it.
+func (p *plan) checkTables() error {
+	for s, list := range p.new.bySec {
+		if len(list) != 1 || list[0].kind != anonymous || list[0].included || s.Exec() || s.Strings() {
+			continue
+		}
+		for _, r := range s.Relocs {
+			t, err := p.new.resolve(nil, r)
+			if err == nil && t.item != nil && t.item.kind == function && t.item.included {
+				return refuse.New(refuse.SpecialSection, t.item.name, "section %s lists places in its code, and what the kernel does with them is not known", s.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // checkSites: the kernel redirects at the ftrace site, so there must be one.

@@ -120,7 +120,7 @@ func (e *emitter) append(part *item) {
 }
 
 // keepName are sections that the module loader or the kernel looks up by name.
-var keepName = []string{dyndbgSection, ".data.once"}
+var keepName = []string{dyndbgSection, ".data.once", ".kprobes.text", ".noinstr.text"}
 
 func sectionName(it *item) string {
 	if it.kind == anonymous || it.sec.Size == it.size || slices.Contains(keepName, it.sec.Name) {

@@ -226,6 +226,9 @@ func describe(r *patchgen.Result) string {
 	for _, n := range slices.Sorted(maps.Keys(secs)) {
 		fmt.Fprintf(&b, "section %s %d\n", n, secs[n])
 	}
+	for _, ns := range r.Namespaces {
+		b.WriteString("import " + ns + "\n")
+	}
 	for _, s := range slices.Concat(r.Escapes, r.Review) {
 		b.WriteString("note " + s + "\n")
 	}
@@ -233,7 +236,7 @@ func describe(r *patchgen.Result) string {
 }
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
-// "export OWNER SYMBOL", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL".
+// "export OWNER SYMBOL [NAMESPACE]", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL".
 // Every other symbol is a unique one of the unit.
 type fakeKernel struct {
 	unit     string
@@ -242,11 +245,12 @@ type fakeKernel struct {
 	pos      map[string]int
 	missing  map[string]bool
 	data     []patchgen.DataRule
+	spaces   map[string]string // of exports
 	provided map[string]bool
 }
 
 func parseKernel(t *testing.T, text string) *fakeKernel {
-	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, provided: map[string]bool{}}
+	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, spaces: map[string]string{}, provided: map[string]bool{}}
 	for _, l := range strings.Split(text, "\n") {
 		f := strings.Fields(l)
 		if len(f) == 0 {
@@ -259,6 +263,9 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 			k.cflags = f[1:]
 		case "export":
 			k.exports[f[2]] = f[1]
+			if len(f) > 3 {
+				k.spaces[f[2]] = f[3]
+			}
 		case "pos":
 			n, err := strconv.Atoi(f[2])
 			if err != nil {
@@ -280,7 +287,7 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 
 func (k *fakeKernel) Exported(name string) (string, string, bool) {
 	o, ok := k.exports[name]
-	return o, "", ok
+	return o, k.spaces[name], ok
 }
 
 func (k *fakeKernel) Locate(name string, local bool) (patchgen.Ref, error) {

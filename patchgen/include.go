@@ -173,6 +173,9 @@ func (p *plan) mayCarry(it *item) error {
 	if it.life != always && it.kind != anonymous {
 		return refuse.New(refuse.OnlyInit, it.name, "changed code needs it, but it lies in %s and is freed after initialisation", it.sec.Name)
 	}
+	if it.sec.Name == btfSection {
+		return refuse.New(refuse.SpecialSection, it.name, "the numbers of types in %s are filled in when the kernel is linked", it.sec.Name)
+	}
 	if percpu(it) {
 		return refuse.New(refuse.SpecialSection, it.name, "new per-CPU data cannot be added by a livepatch; use an array or alloc_percpu()")
 	}

@@ -24,6 +24,10 @@ const (
 // as it does those of any module.
 const dyndbgSection = "__dyndbg"
 
+// btfSection holds places for numbers of types and functions, which are filled
+// in after the kernel has been linked.
+const btfSection = ".BTF_ids"
+
 // registries are sections in which an object announces something to the
 // kernel. A livepatch registers nothing, so what is new there is refused.
 var registries = []string{
@@ -37,6 +41,8 @@ var registries = []string{
 // describe what stands elsewhere.
 var ignored = []string{
 	".discard", ".comment", ".note", ".modinfo", ".debug", ".gnu", ".llvm", ".printk_index",
+	// Only kernels whose compiler has no -mrecord-mcount read this one.
+	"__patchable_function_entries",
 	".export_symbol", "__versions", ".BTF", ".eh_frame", ".init_array", ".static_call.text.key",
 }
 
@@ -53,7 +59,7 @@ func roleOf(s *elfobj.Section, sp []special) role {
 	if hasAnyPrefix(s.Name, registries) {
 		return roleRegistry
 	}
-	if !s.Alloc() || hasAnyPrefix(s.Name, ignored) {
+	if !s.Alloc() || hasAnyPrefix(s.Name, ignored) && s.Name != btfSection {
 		return roleIgnored
 	}
 	if _, ok := cutNote(s); ok {
@@ -72,7 +78,7 @@ func roleOf(s *elfobj.Section, sp []special) role {
 
 func lifeOf(section string) life {
 	switch {
-	case strings.HasPrefix(section, ".init.") || strings.HasPrefix(section, ".head.text") || section == ".meminit.text":
+	case strings.HasPrefix(section, ".init.") || strings.HasPrefix(section, ".head.text"):
 		return initOnly
 	case strings.HasPrefix(section, ".exit."):
 		return exitOnly

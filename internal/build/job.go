@@ -298,6 +298,9 @@ func (j *job) digests(u *unit) (err error) {
 			names = append(names, f.Name)
 		}
 	}
+	if err := j.freed(u, names); err != nil {
+		return err
+	}
 	for _, n := range names {
 		if bad := u.placed.Mismatch(n); bad != nil {
 			return bad // --no-verify does not go as far as replacing unknown code
