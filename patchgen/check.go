@@ -30,7 +30,7 @@ func (p *plan) check(c *comparer, sp []special) error {
 // kernel is to rewrite it.
 func (p *plan) checkTables() error {
 	for s, list := range p.new.bySec {
-		if len(list) != 1 || list[0].kind != anonymous || list[0].included || s.Exec() || s.Strings() {
+		if len(list) != 1 || list[0].kind != anonymous || list[0].included || list[0].registry || s.Exec() || s.Strings() {
 			continue
 		}
 		for _, r := range s.Relocs {

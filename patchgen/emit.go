@@ -91,7 +91,11 @@ func (e *emitter) place(it *item) {
 	if it.twin == nil && it.global() {
 		bind = elf.STB_GLOBAL // other units of the patch may refer to it
 	}
-	y := &elfobj.Symbol{Name: it.name, Type: it.sym.Type, Bind: bind, Section: s, Size: it.size}
+	name := it.name
+	if n, ok := e.in.LinkNames[name]; ok && bind == elf.STB_GLOBAL {
+		name = n
+	}
+	y := &elfobj.Symbol{Name: name, Type: it.sym.Type, Bind: bind, Section: s, Size: it.size}
 	e.out.Symbols = append(e.out.Symbols, y)
 	e.symOf[it] = y
 }
@@ -196,8 +200,16 @@ func nameOf(it *item) string {
 
 // external refers to a symbol that the unit itself does not define.
 func (e *emitter) external(name string, from *item) (*elfobj.Symbol, error) {
-	if e.in.Provided[name] {
-		return e.undefined(name), nil
+	if p, ok := e.in.Provided[name]; ok {
+		switch {
+		case p.Err != nil:
+			return nil, refuseAt(p.Err, from)
+		case p.Ref == nil:
+			return e.undefined(p.Link), nil
+		case p.Ref.Object != VMLinux && e.in.Unit == VMLinux:
+			return nil, refuse.New(refuse.UnresolvedSymbol, name, "module %s has it, and code of the kernel itself cannot refer to a module", p.Ref.Object)
+		}
+		return e.klp(*p.Ref)
 	}
 	if owner, ns, ok := e.in.Kernel.Exported(name); ok && owner == VMLinux {
 		if ns != "" {

@@ -125,7 +125,7 @@ func FuzzGenerate(f *testing.F) {
 		if err != nil {
 			ext = nil
 		}
-		patchgen.NewGlobals(old, new)
+		patchgen.NewGlobals(old, new, patchgen.DefaultSizes())
 		res, err := patchgen.Generate(patchgen.Input{
 			Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: &patchgen.LineMap{}, OldLines: ext,
 			Kernel: everywhere{}, AliasPrefix: "alias_",

@@ -86,7 +86,7 @@ func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
 	}
 	in := patchgen.Input{
 		Unit: k.unit, Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: lineMap(files["old.c"], files["new.c"]),
-		OldLines: ext, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
+		OldLines: ext, Kernel: k, Provided: k.provided, LinkNames: k.links, AliasPrefix: "alias_",
 		NewObject: newBytes, Data: k.data,
 	}
 	res, err := patchgen.Generate(in)
@@ -236,7 +236,8 @@ func describe(r *patchgen.Result) string {
 }
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
-// "export OWNER SYMBOL [NAMESPACE]", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL".
+// "export OWNER SYMBOL [NAMESPACE]", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL [UNIT|twice]" (UNIT
+// has it), "link SYMBOL NAME".
 // Every other symbol is a unique one of the unit.
 type fakeKernel struct {
 	unit     string
@@ -246,11 +247,12 @@ type fakeKernel struct {
 	missing  map[string]bool
 	data     []patchgen.DataRule
 	spaces   map[string]string // of exports
-	provided map[string]bool
+	provided map[string]patchgen.Provided
+	links    map[string]string
 }
 
 func parseKernel(t *testing.T, text string) *fakeKernel {
-	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, spaces: map[string]string{}, provided: map[string]bool{}}
+	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, spaces: map[string]string{}, provided: map[string]patchgen.Provided{}, links: map[string]string{}}
 	for _, l := range strings.Split(text, "\n") {
 		f := strings.Fields(l)
 		if len(f) == 0 {
@@ -277,7 +279,15 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 		case "data":
 			k.data = append(k.data, patchgen.DataRule{Name: strings.Trim(f[1], "*"), Action: patchgen.DataAction(f[2])})
 		case "provided":
-			k.provided[f[1]] = true
+			p := patchgen.Provided{Link: f[1]}
+			if len(f) > 2 && f[2] == "twice" {
+				p = patchgen.Provided{Err: refuse.New(refuse.AmbiguousSymbol, f[1], "two have it")}
+			} else if len(f) > 2 {
+				p = patchgen.Provided{Ref: &patchgen.Ref{Object: f[2], Symbol: f[1], Sympos: 3}}
+			}
+			k.provided[f[1]] = p
+		case "link":
+			k.links[f[1]] = f[2]
 		default:
 			t.Fatalf("kernel: %q", l)
 		}

@@ -10,6 +10,7 @@ package patchgen
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -54,8 +55,12 @@ type Input struct {
 	OldLines Extents
 	// Kernel says where symbols are.
 	Kernel Symbols
-	// Provided lists new global symbols that other units of the patch define.
-	Provided map[string]bool
+	// Provided says of global names that the patch adds what this unit means
+	// by them.
+	Provided map[string]Provided
+	// LinkNames are names in the update of this unit's own new globals, where
+	// they are not the same.
+	LinkNames map[string]string
 	// NewObject is the file of New, for its DWARF. It may be nil: then changed
 	// values are told in fewer words and cannot be written.
 	NewObject []byte
@@ -110,6 +115,12 @@ type Result struct {
 // Empty reports that nothing differs that could be carried.
 func (r *Result) Empty() bool { return r.Object == nil }
 
+// Acts reports that something happens without any function being redirected:
+// variables are written or callbacks called.
+func (r *Result) Acts() bool {
+	return len(r.Callbacks) > 0 || slices.ContainsFunc(r.Data, func(c DataChange) bool { return c.Action != DataKeep })
+}
+
 // Generate compares two versions of a unit and makes the object that takes
 // the running kernel from the one to the other. A result without an object
 // means that no machine code differs. What cannot be done correctly is a
@@ -150,24 +161,6 @@ func Generate(in Input) (*Result, error) {
 	}
 	res.Review = append(p.review(), asked.review()...)
 	return res, nil
-}
-
-// NewGlobals lists the global functions and variables that only the new
-// version defines: other units of the same patch may refer to them.
-func NewGlobals(old, new *elfobj.File) []string {
-	had := map[string]bool{}
-	for _, y := range old.Symbols {
-		if y.Section != nil && y.Bind != 0 {
-			had[y.Name] = true
-		}
-	}
-	var out []string
-	for _, y := range new.Symbols {
-		if y.Section != nil && y.Bind != 0 && !had[y.Name] {
-			out = append(out, y.Name)
-		}
-	}
-	return out
 }
 
 // klpPrefix begins the names of symbols that the livepatch core is to

@@ -182,11 +182,9 @@ func (j *job) verify(u *unit) (err error) {
 
 // generate makes the livepatch object of every unit.
 func (j *job) generate(ctx context.Context, units []*unit) error {
-	provided := map[string]bool{}
-	for _, u := range units {
-		for _, n := range patchgen.NewGlobals(u.old, u.new) {
-			provided[n] = true
-		}
+	shared, err := j.shared(units)
+	if err != nil {
+		return err
 	}
 	var ran, added []string
 	empty, redirects := true, false
@@ -198,13 +196,10 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		if err != nil {
 			return err
 		}
-		ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed}
-		if m := j.modules[u.tu.Unit]; m != nil {
-			ks.module = m.obj
-		}
+		ks := j.symbolsOf(u)
 		in := patchgen.Input{
 			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
-			Kernel: ks, Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
+			Kernel: ks, Provided: shared.provided(u), LinkNames: shared.linkNames(u), AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
 			NewObject: newBytes, Data: j.rulesFor(u),
 		}
 		res, err := patchgen.Generate(in)
@@ -218,6 +213,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		ran = append(ran, res.AlreadyRan...)
 		if !res.Empty() {
 			empty = false
+			redirects = redirects || res.Acts()
 			for _, f := range res.Functions {
 				if f.New {
 					added = append(added, f.Name)

@@ -126,10 +126,7 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 }
 
 func (j *job) addFunctions(u *unit, mu *manifest.Unit, tab *unitObject) error {
-	ks := &kernelSymbols{exports: j.exports, image: j.syms, placed: u.placed}
-	if m := j.modules[u.tu.Unit]; m != nil {
-		ks.module = m.obj
-	}
+	ks := j.symbolsOf(u)
 	for _, f := range u.result.Functions {
 		mf := manifest.Function{Name: f.Name, File: u.tu.Source, OldSize: f.OldSize, NewSize: f.NewSize, New: f.New, Effect: manifest.EffectNow}
 		if f.ProbeOnly {

@@ -103,7 +103,7 @@ func wrongTarget(t testing.TB) string {
 var kernelPatch = map[string]string{
 	"crypto": "testdata/crypto.patch", "warn": "testdata/warn.patch", "keys": "testdata/keys.patch",
 	"meminfo": "../../examples/meminfo-used.patch", "mtu": "../../examples/e1000-mtu-limit.patch", "two": "../../examples/two-units.patch",
-	"kpatch": "testdata/kpatch.patch", "values": "testdata/values.patch",
+	"kpatch": "testdata/kpatch.patch", "values": "testdata/values.patch", "shared": "testdata/shared.patch",
 }
 
 // dataRules are what --data says when an update is built.

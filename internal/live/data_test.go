@@ -26,6 +26,7 @@ func TestDataAndCallbacks(t *testing.T) {
 	g.run("values of a module that is not there", valuesTooEarly)
 	g.insmod(rightFile)
 	g.run("values of a module", moduleValues)
+	g.run("static key and call", ownKeys)
 	g.run("callbacks", callbacks)
 	g.run("callback refuses", callbackRefuses)
 }
@@ -127,6 +128,19 @@ func moduleValues(g guest) {
 	g.rollback()
 	g.wantShown("data", strings.Replace(shippedData, "10", "77", 1))
 	g.sh("echo 10 > " + limit)
+}
+
+// ownKeys: a static key and a static call that the update brings along are
+// switched like any other.
+func ownKeys(g guest) {
+	u := update(g.t, "newkeys")
+	g.apply(u)
+	for _, want := range []string{"call 2 ", "again call 11 ", "again call 11 "} {
+		g.wantShown("data", want+shippedData)
+	}
+	g.sh("dmesg | grep -q 'data was shown'")
+	g.rollback()
+	g.wantShown("data", shippedData)
 }
 
 // called lists what the callbacks of the update print, in order.
