@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -27,6 +28,10 @@ func (e *LoadError) Error() string { return e.Refusal.Error() }
 
 // Unwrap gives the refusal and the error number.
 func (e *LoadError) Unwrap() []error { return []error{e.Refusal, e.Errno} }
+
+// callbackRefuses is what an update says on behalf of its pre-patch callback,
+// whose error number may mean something else elsewhere.
+const callbackRefuses = "pre-patch callback refuses"
 
 // Load loads a livepatch module, which enables it: the transition has begun
 // when it returns without error, and Wait waits for its end. It needs
@@ -64,6 +69,8 @@ func (k *Kernel) loadError(ctx context.Context, name string, errno error, log []
 		return e
 	}
 	switch {
+	case slices.ContainsFunc(log, func(l string) bool { return strings.Contains(l, callbackRefuses) }):
+		return made(refuse.LoadRefused, "its own check, made before anything is changed, failed (%v)", errno)
 	case errors.Is(errno, syscall.EPERM):
 		return made(refuse.NotPermitted, "%s", k.whyNotPermitted())
 	case errors.Is(errno, syscall.EKEYREJECTED), errors.Is(errno, syscall.ENOKEY), errors.Is(errno, syscall.EBADMSG):

@@ -18,9 +18,6 @@ func (p *plan) check(c *comparer, sp []special) error {
 	if err := p.checkAliases(c); err != nil {
 		return err
 	}
-	if err := p.checkData(); err != nil {
-		return err
-	}
 	if err := p.checkListed(); err != nil {
 		return err
 	}
@@ -74,23 +71,6 @@ func (o *object) functionNames() map[string]*item {
 		}
 	}
 	return out
-}
-
-// checkData: data of the running kernel keeps the value and size it has.
-func (p *plan) checkData() error {
-	for _, it := range p.old.items {
-		if it.kind != data || it.twin == nil || !it.changed || it.registry || it.life != always {
-			continue
-		}
-		if private(it) || copyable(it) && copyable(it.twin) {
-			continue
-		}
-		if it.size != it.twin.size {
-			return refuse.New(refuse.StructLayout, it.name, "the variable is %d bytes in the running kernel and would be %d", it.size, it.twin.size)
-		}
-		return refuse.New(refuse.DataChanged, it.name, "the initial value of the variable differs, and the running kernel already holds the old one")
-	}
-	return nil
 }
 
 // checkRegistries: what an object announces to the kernel has to stay.

@@ -26,14 +26,14 @@ func (c *comparer) compare() {
 	for _, k := range []kind{data, function} {
 		for _, it := range c.old.items {
 			if it.kind == k && it.twin != nil {
-				it.changed = !c.equal(it, it.twin)
+				it.changed = !it.ignored && !c.equal(it, it.twin)
 				it.twin.changed = it.changed
 			}
 		}
 	}
 	for _, it := range c.new.items {
 		// A function and its split-off part are one.
-		if p := it.parent; p != nil && p.twin != nil && (it.twin == nil || it.changed) {
+		if p := it.parent; p != nil && p.twin != nil && !p.ignored && (it.twin == nil || it.changed) {
 			p.changed, p.twin.changed = true, true
 		}
 	}
@@ -166,6 +166,6 @@ func sameSection(a, b *elfobj.Section) bool {
 // table of that kind can be carried along by the functions that read it,
 // because nothing tells one copy from another but its content.
 func copyable(it *item) bool {
-	return it.kind == data && !it.global() && !it.sec.Writable() && len(it.relocs()) == 0 && it.life == always &&
+	return it.kind == data && !it.pinned && !it.global() && !it.sec.Writable() && len(it.relocs()) == 0 && it.life == always &&
 		hasAnyPrefix(it.sec.Name, []string{".rodata"})
 }

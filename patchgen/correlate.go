@@ -52,7 +52,9 @@ func adopt(part *item) {
 // trusted reports whether an exact name alone identifies an item. The number
 // behind a static local changes with any declaration before it, so the same
 // full name may be another variable.
-func trusted(it *item) bool { return it.kind == function || !numbered.MatchString(it.name) }
+func trusted(it *item) bool {
+	return it.kind == function || !numbered.MatchString(it.name) && !btfID.MatchString(it.name)
+}
 
 // numbered matches gcc's names of static locals and of constants it made.
 var numbered = regexp.MustCompile(`^(.+)\.\d+$`)
@@ -70,6 +72,7 @@ func baseName(it *item) string {
 		return strings.TrimSuffix(it.name, m) + cloneNumber.ReplaceAllString(m, "")
 	}
 	name := uniqueID.ReplaceAllString(it.name, "$1")
+	name = btfID.ReplaceAllString(name, "$1")
 	if m := numbered.FindStringSubmatch(name); m != nil {
 		return m[1] + "."
 	}
@@ -78,6 +81,10 @@ func baseName(it *item) string {
 
 // uniqueID matches what the kernel's __UNIQUE_ID() appends: a counter.
 var uniqueID = regexp.MustCompile(`^(__UNIQUE_ID_[A-Za-z_]+?)\d+`)
+
+// btfID matches a place for the number of a type or function, with a counter
+// behind it (BTF_ID(), include/linux/btf_ids.h).
+var btfID = regexp.MustCompile(`^(__BTF_ID__.+)__\d+$`)
 
 // copied lists static locals that belong to one function body and have no
 // identity worth keeping: a new copy in the update does what the old one did.

@@ -73,11 +73,17 @@ func emit(in *Input, p *plan, sp []special) (*Result, error) {
 	if err := e.specials(es); err != nil {
 		return nil, err
 	}
+	changed, err := e.data()
+	if err != nil {
+		return nil, err
+	}
+	called := e.callbacks()
 	if in.LateObjtool {
 		e.withoutEndbr()
 	}
 	res := e.result()
-	res.Escapes = p.escapes()
+	res.Data, res.Callbacks = changed, called
+	res.Escapes = append(p.escapes(), p.dataEscapes()...)
 	return res, nil
 }
 
@@ -102,7 +108,11 @@ func (e *emitter) place(it *item) {
 	if it.twin == nil && it.global() {
 		bind = elf.STB_GLOBAL // other units of the patch may refer to it
 	}
-	y := &elfobj.Symbol{Name: it.name, Type: it.sym.Type, Bind: bind, Section: s, Value: it.lead, Size: it.size}
+	name := it.name
+	if n, ok := e.in.LinkNames[name]; ok && bind == elf.STB_GLOBAL {
+		name = n
+	}
+	y := &elfobj.Symbol{Name: name, Type: it.sym.Type, Bind: bind, Section: s, Value: it.lead, Size: it.size}
 	e.out.Symbols = append(e.out.Symbols, y)
 	e.symOf[it] = y
 }
@@ -132,7 +142,7 @@ func (e *emitter) append(part *item) {
 }
 
 // keepName are sections that the module loader or the kernel looks up by name.
-var keepName = []string{dyndbgSection, ".data.once", ".data..once"}
+var keepName = []string{dyndbgSection, ".data.once", ".data..once", ".kprobes.text", ".noinstr.text"}
 
 func sectionName(it *item) string {
 	if it.kind == anonymous || it.sec.Size == it.lead+it.size || slices.Contains(keepName, it.sec.Name) {
@@ -220,8 +230,16 @@ func nameOf(it *item) string {
 
 // external refers to a symbol that the unit itself does not define.
 func (e *emitter) external(name string, from *item) (*elfobj.Symbol, error) {
-	if e.in.Provided[name] {
-		return e.undefined(name), nil
+	if p, ok := e.in.Provided[name]; ok {
+		switch {
+		case p.Err != nil:
+			return nil, refuseAt(p.Err, from)
+		case p.Ref == nil:
+			return e.undefined(p.Link), nil
+		case p.Ref.Object != VMLinux && e.in.Unit == VMLinux:
+			return nil, refuse.New(refuse.UnresolvedSymbol, name, "module %s has it, and code of the kernel itself cannot refer to a module", p.Ref.Object)
+		}
+		return e.klp(*p.Ref)
 	}
 	if owner, ns, ok := e.in.Kernel.Exported(name); ok && owner == VMLinux {
 		if ns != "" {

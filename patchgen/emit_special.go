@@ -121,11 +121,13 @@ func (e *emitter) foreign(r elfobj.Reloc) (string, error) {
 	switch {
 	case t.ext != nil:
 		name = t.ext.Name
-		if e.in.Provided[name] {
-			return "", nil
-		}
 		var ok bool
-		if owner, _, ok = e.in.Kernel.Exported(name); !ok {
+		if p, is := e.in.Provided[name]; is {
+			if p.Ref == nil {
+				return "", p.Err
+			}
+			owner = p.Ref.Object
+		} else if owner, _, ok = e.in.Kernel.Exported(name); !ok {
 			ref, err := e.in.Kernel.Locate(name, false)
 			if err != nil {
 				return "", err

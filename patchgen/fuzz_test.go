@@ -123,14 +123,15 @@ func FuzzGenerate(f *testing.F) {
 			return
 		}
 		_ = patchgen.CheckLayouts(a, b)
+		_, _ = patchgen.LayoutUsers(b, "dev")
 		ext, err := patchgen.ReadExtents(a, "unit.c")
 		if err != nil {
 			ext = nil
 		}
-		patchgen.NewGlobals(old, new)
+		patchgen.NewGlobals(old, new, patchgen.DefaultSizes())
 		res, err := patchgen.Generate(patchgen.Input{
 			Unit: "m", Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: &patchgen.LineMap{}, OldLines: ext,
-			Kernel: everywhere{}, AliasPrefix: "alias_",
+			Kernel: everywhere{}, AliasPrefix: "alias_", NewObject: b, Data: []patchgen.DataRule{{Action: patchgen.DataPre}},
 		})
 		if err != nil {
 			if res != nil {

@@ -86,7 +86,8 @@ func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
 	}
 	in := patchgen.Input{
 		Unit: k.unit, Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: lineMap(files["old.c"], files["new.c"]),
-		OldLines: ext, LateObjtool: k.late, Kernel: k, Provided: k.provided, AliasPrefix: "alias_",
+		OldLines: ext, LateObjtool: k.late, Kernel: k, Provided: k.provided, LinkNames: k.links, AliasPrefix: "alias_",
+		NewObject: newBytes, Data: k.data,
 	}
 	res, err := patchgen.Generate(in)
 	if err != nil {
@@ -194,6 +195,12 @@ func describe(r *patchgen.Result) string {
 	for _, s := range r.AlreadyRan {
 		fmt.Fprintf(&b, "already ran %s\n", s)
 	}
+	for _, c := range r.Data {
+		fmt.Fprintf(&b, "%s %s, read-only %v, parts %v\n", c.Action, strings.Join(c.What, ", "), c.ReadOnly, c.Parts)
+	}
+	for _, c := range r.Callbacks {
+		fmt.Fprintf(&b, "callback %s %s\n", c.Kind, c.Name)
+	}
 	if r.Empty() {
 		b.WriteString("no object\n")
 		return b.String()
@@ -222,6 +229,9 @@ func describe(r *patchgen.Result) string {
 	for _, n := range slices.Sorted(maps.Keys(secs)) {
 		fmt.Fprintf(&b, "section %s %d\n", n, secs[n])
 	}
+	for _, ns := range r.Namespaces {
+		b.WriteString("import " + ns + "\n")
+	}
 	for _, s := range slices.Concat(r.Escapes, r.Review) {
 		b.WriteString("note " + s + "\n")
 	}
@@ -243,8 +253,9 @@ func room(r *patchgen.Result, name string) int {
 }
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
-// "export OWNER SYMBOL", "pos SYMBOL N", "missing SYMBOL", "provided SYMBOL",
-// "sealed SYMBOL", and "late" if it runs objtool on what is linked.
+// "export OWNER SYMBOL [NAMESPACE]", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL",
+// "provided SYMBOL [UNIT|twice]" (UNIT has it), "link SYMBOL NAME", "sealed SYMBOL", and "late" if it runs
+// objtool on what is linked.
 // Every other symbol is a unique one of the unit.
 type fakeKernel struct {
 	unit     string
@@ -252,13 +263,16 @@ type fakeKernel struct {
 	exports  map[string]string
 	pos      map[string]int
 	missing  map[string]bool
-	provided map[string]bool
+	data     []patchgen.DataRule
+	spaces   map[string]string // of exports
+	provided map[string]patchgen.Provided
+	links    map[string]string
 	sealed   map[string]bool
 	late     bool
 }
 
 func parseKernel(t *testing.T, text string) *fakeKernel {
-	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, provided: map[string]bool{}, sealed: map[string]bool{}}
+	k := &fakeKernel{unit: patchgen.VMLinux, exports: map[string]string{"__fentry__": patchgen.VMLinux}, pos: map[string]int{}, missing: map[string]bool{}, spaces: map[string]string{}, provided: map[string]patchgen.Provided{}, links: map[string]string{}, sealed: map[string]bool{}}
 	for _, l := range strings.Split(text, "\n") {
 		f := strings.Fields(l)
 		if len(f) == 0 {
@@ -271,6 +285,9 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 			k.cflags = f[1:]
 		case "export":
 			k.exports[f[2]] = f[1]
+			if len(f) > 3 {
+				k.spaces[f[2]] = f[3]
+			}
 		case "pos":
 			n, err := strconv.Atoi(f[2])
 			if err != nil {
@@ -279,8 +296,18 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 			k.pos[f[1]] = n
 		case "missing":
 			k.missing[f[1]] = true
+		case "data":
+			k.data = append(k.data, patchgen.DataRule{Name: strings.Trim(f[1], "*"), Action: patchgen.DataAction(f[2])})
 		case "provided":
-			k.provided[f[1]] = true
+			p := patchgen.Provided{Link: f[1]}
+			if len(f) > 2 && f[2] == "twice" {
+				p = patchgen.Provided{Err: refuse.New(refuse.AmbiguousSymbol, f[1], "two have it")}
+			} else if len(f) > 2 {
+				p = patchgen.Provided{Ref: &patchgen.Ref{Object: f[2], Symbol: f[1], Sympos: 3}}
+			}
+			k.provided[f[1]] = p
+		case "link":
+			k.links[f[1]] = f[2]
 		case "sealed":
 			k.sealed[f[1]] = true
 		case "late":
@@ -294,7 +321,7 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 
 func (k *fakeKernel) Exported(name string) (string, string, bool) {
 	o, ok := k.exports[name]
-	return o, "", ok
+	return o, k.spaces[name], ok
 }
 
 func (k *fakeKernel) Callable(r patchgen.Ref) bool { return !k.sealed[r.Symbol] }

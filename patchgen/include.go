@@ -11,6 +11,11 @@ import (
 // plan is what the update will hold of one translation unit.
 type plan struct {
 	old, new *object
+	// wishes are the author's; writes and kept say what becomes of variables
+	// whose initial value changed.
+	wishes *wishes
+	writes []write
+	kept   []DataChange
 	// redirected are the functions, of the new version, that take the place
 	// of their twins.
 	redirected []*item
@@ -23,13 +28,12 @@ type plan struct {
 // include decides what has to come along: changed functions, new functions
 // that others of the patch may call, and whatever those need that the running
 // kernel does not have.
-func include(old, new *object, sp []special) (*plan, error) {
-	p := &plan{old: old, new: new}
-	if err := promote(old, new, sp); err != nil {
-		return nil, err
+func (p *plan) include(sp []special) error {
+	if err := promote(p.old, p.new, sp); err != nil {
+		return err
 	}
 	var roots []*item
-	for _, it := range new.items {
+	for _, it := range p.new.items {
 		if it.kind != function || it.registry || it.parent != nil {
 			continue
 		}
@@ -40,7 +44,7 @@ func include(old, new *object, sp []special) (*plan, error) {
 				p.alreadyRan = append(p.alreadyRan, it.name)
 			}
 		case it.twin != nil && it.twin.life == exitOnly:
-			return nil, refuse.New(refuse.NoFtraceSite, it.name, "the function is __exit code, which is not traced")
+			return refuse.New(refuse.NoFtraceSite, it.name, "the function is __exit code, which is not traced")
 		case it.twin != nil:
 			p.redirected = append(p.redirected, it)
 			roots = append(roots, it)
@@ -48,23 +52,49 @@ func include(old, new *object, sp []special) (*plan, error) {
 			roots = append(roots, it)
 		}
 	}
-	for _, it := range new.items {
-		if it.kind == data && it.twin == nil && it.global() && !it.registry && it.life == always && len(roots) > 0 {
+	for _, kind := range CallbackKinds {
+		if it := p.wishes.callbacks[kind]; it != nil {
+			roots = append(roots, it)
+		}
+	}
+	for _, it := range p.new.items {
+		if it.kind == data && it.twin == nil && it.global() && !it.registry && it.life == always && len(roots)+len(p.writes) > 0 {
 			roots = append(roots, it)
 		}
 	}
 	sort.Strings(p.alreadyRan)
 	for _, it := range roots {
 		if err := p.visit(it); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := p.followEntries(sp); err != nil {
-		return nil, err
+	if err := p.visitWritten(); err != nil {
+		return err
 	}
-	inFileOrder(new, p.carried)
-	inFileOrder(new, p.redirected)
-	return p, nil
+	if err := p.followEntries(sp); err != nil {
+		return err
+	}
+	inFileOrder(p.new, p.carried)
+	inFileOrder(p.new, p.redirected)
+	return nil
+}
+
+// visitWritten takes along what new values of variables point to.
+func (p *plan) visitWritten() error {
+	for _, w := range p.writes {
+		for _, r := range w.relocs() {
+			t, err := p.new.resolve(w.item, r)
+			if err != nil {
+				return err
+			}
+			if t.item != nil && p.follows(t.item, nil) {
+				if err := p.visit(t.item); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // followEntries takes along what only the entries of special sections refer
@@ -143,7 +173,10 @@ func (p *plan) mayCarry(it *item) error {
 	if it.life != always && it.kind != anonymous {
 		return refuse.New(refuse.OnlyInit, it.name, "changed code needs it, but it lies in %s and is freed after initialisation", it.sec.Name)
 	}
-	if hasAnyPrefix(it.sec.Name, []string{".data..percpu", ".bss..percpu"}) {
+	if it.sec.Name == btfSection {
+		return refuse.New(refuse.SpecialSection, it.name, "the numbers of types in %s are filled in when the kernel is linked", it.sec.Name)
+	}
+	if percpu(it) {
 		return refuse.New(refuse.SpecialSection, it.name, "new per-CPU data cannot be added by a livepatch; use an array or alloc_percpu()")
 	}
 	if it.kind == function {

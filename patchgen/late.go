@@ -50,8 +50,13 @@ func annotations(f *elfobj.File) ([]special, error) {
 // reachable checks a converted relocation: whether what it refers to may be
 // reached from the update in that way.
 func (e *emitter) reachable(from *item, r elfobj.Reloc, t target) error {
-	if from == nil || r.Sym.Section != nil || t.ext != nil && e.in.Provided[t.ext.Name] {
+	if from == nil || r.Sym.Section != nil {
 		return nil
+	}
+	if t.ext != nil {
+		if p, is := e.in.Provided[t.ext.Name]; is && p.Ref == nil {
+			return nil
+		}
 	}
 	name := ""
 	if t.ext != nil {

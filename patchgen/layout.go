@@ -31,11 +31,13 @@ func CheckLayouts(old, new []byte) error {
 		if !ok {
 			continue
 		}
-		if what := difference(a.structs[name], y); what != "" {
+		if what := differences(a.structs[name], y); len(what) > 0 {
 			if users := append(a.users[name], b.users[name]...); len(users) > 0 {
 				slices.Sort(users)
 				users = slices.Compact(users)
-				return refuse.New(refuse.StructLayout, name, "%s; instances exist outside the changed functions: %s", what, strings.Join(users[:min(len(users), 4)], ", "))
+				e := refuse.New(refuse.StructLayout, name, "%s; instances exist outside the changed functions: %s", what[0], strings.Join(users[:min(len(users), 4)], ", "))
+				e.Help = layoutHelp(what, a.structs[name], y)
+				return e
 			}
 		}
 	}
@@ -162,51 +164,18 @@ func (t *types) user(e *dwarf.Entry, stack []*dwarf.Entry) string {
 	return ""
 }
 
-// difference says in words how two layouts differ, or "" if they agree. A
-// member that only got another name is no difference.
-func difference(a, b *dwarf.StructType) string {
-	if a.ByteSize != b.ByteSize {
-		return fmt.Sprintf("%s %s is %d bytes in the running kernel and would be %d", a.Kind, a.StructName, a.ByteSize, b.ByteSize)
+// layoutHelp lists all differences and gives code to start from.
+func layoutHelp(what []string, a, b *dwarf.StructType) string {
+	const show = 12
+	if n := len(what); n > show {
+		what = append(what[:show:show], fmt.Sprintf("and %d more", n-show))
 	}
-	old := map[string]field{}
-	before := fields(a, 0)
-	for _, f := range before {
-		old[f.name] = f
+	help := "What differs:\n  " + strings.Join(what, "\n  ") + "\n"
+	if new := added(a, b); len(new) > 0 {
+		help += "\nNew fields can live beside the instances, in a shadow variable. Code to start from:\n\n" + shadowCode(a, new)
+	} else {
+		help += "\nA field that moves or changes its size cannot be carried by a shadow variable alone: existing\n" +
+			"instances hold the old one. Keep it, and add what is new under another name.\n"
 	}
-	for _, f := range fields(b, 0) {
-		g, ok := old[f.name]
-		if !ok && !slices.ContainsFunc(before, f.sameSpot) {
-			return fmt.Sprintf("field %s of %s %s is new, at offset %d", f.name, a.Kind, a.StructName, f.offset)
-		}
-		if ok && (g.offset != f.offset || g.bit != f.bit) {
-			return fmt.Sprintf("field %s of %s %s moves from offset %d to %d", f.name, a.Kind, a.StructName, g.offset, f.offset)
-		}
-		if ok && (g.size != f.size || g.bits != f.bits) {
-			return fmt.Sprintf("field %s of %s %s changes its size from %d to %d bytes", f.name, a.Kind, a.StructName, g.size, f.size)
-		}
-	}
-	return ""
-}
-
-// field is one named member, those of unnamed members among them. Offset and
-// size are bytes, bit and bits describe a bit field.
-type field struct {
-	name        string
-	offset, bit int64
-	size, bits  int64
-}
-
-func (f field) sameSpot(g field) bool {
-	return f.offset == g.offset && f.bit == g.bit && f.size == g.size && f.bits == g.bits
-}
-
-func fields(s *dwarf.StructType, base int64) (out []field) {
-	for _, f := range s.Field {
-		if inner, ok := f.Type.(*dwarf.StructType); ok && f.Name == "" {
-			out = append(out, fields(inner, base+f.ByteOffset)...)
-			continue
-		}
-		out = append(out, field{name: f.Name, offset: base + f.ByteOffset, bit: f.DataBitOffset, size: f.Type.Size(), bits: f.BitSize})
-	}
-	return out
+	return help
 }

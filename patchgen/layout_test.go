@@ -64,7 +64,11 @@ func TestDifference(t *testing.T) {
 		{"moved", 16, []member{{"b", 0, true}, {"a", 8, false}}, "field b of struct dev moves from offset 8 to 0"},
 		{"wider", 16, []member{{"a", 0, true}, {"b", 8, true}}, "field a of struct dev changes its size from 4 to 8 bytes"},
 	} {
-		if got := difference(structType(t, 16, old...), structType(t, c.size, c.new...)); got != c.want {
+		got := ""
+		if all := differences(structType(t, 16, old...), structType(t, c.size, c.new...)); len(all) > 0 {
+			got = all[0]
+		}
+		if got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}

@@ -56,6 +56,10 @@ type item struct {
 	// registry is set for what lies in a registry section.
 	registry bool
 
+	// ignored is set for what does not count as changed, on the author's word.
+	ignored bool
+	// pinned is set for a variable that never travels with its readers.
+	pinned   bool
 	changed  bool
 	included bool
 
@@ -101,6 +105,10 @@ func view(f *elfobj.File, sp []special) *object {
 	roles := map[*elfobj.Section]role{}
 	for _, s := range f.Sections {
 		roles[s] = roleOf(s, sp)
+		empty := s.Type == elf.SHT_NOBITS
+		if roles[s] != roleSpecial && (empty && s.Exec() || !empty && s.Size != uint64(len(s.Data))) {
+			roles[s] = roleIgnored // a damaged object: code or data without content
+		}
 	}
 	o.named(roles)
 	o.unnamed(roles)
@@ -136,6 +144,9 @@ func (o *object) named(roles map[*elfobj.Section]role) {
 		}
 		if r := roles[y.Section]; r != roleItems && r != roleRegistry {
 			continue
+		}
+		if y.Value > y.Section.Size || y.Size > y.Section.Size-y.Value {
+			continue // a damaged object: nothing lies there
 		}
 		if y.Size == 0 && y.Type != elf.STT_FUNC && y.Type != elf.STT_OBJECT && y.Bind == elf.STB_LOCAL {
 			continue // a label; an object may be an empty structure

@@ -11,6 +11,7 @@ package patchgen
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -60,11 +61,20 @@ type Input struct {
 	OldLines Extents
 	// Kernel says where symbols are.
 	Kernel Symbols
-	// Provided lists new global symbols that other units of the patch define.
-	Provided map[string]bool
+	// Provided says of global names that the patch adds what this unit means
+	// by them.
+	Provided map[string]Provided
+	// LinkNames are names in the update of this unit's own new globals, where
+	// they are not the same.
+	LinkNames map[string]string
 	// LateObjtool is set if objtool has yet to run, on what is linked of the result:
 	// what it reads of the objects is carried along then.
 	LateObjtool bool
+	// NewObject is the file of New, for its DWARF. It may be nil: then changed
+	// values are told in fewer words and cannot be written.
+	NewObject []byte
+	// Data is the author's word on changed initial values.
+	Data []DataRule
 	// AliasPrefix begins the global names given to redirected functions; it
 	// has to differ between the units of one update.
 	AliasPrefix string
@@ -91,6 +101,10 @@ type Result struct {
 	Object *elfobj.File
 	// Functions lists redirected functions first, then new ones.
 	Functions []Function
+	// Data lists variables that are written or kept, on the author's word.
+	Data []DataChange
+	// Callbacks are the author's, in the order in which they run.
+	Callbacks []Callback
 	// AlreadyRan lists changed functions whose code has run and is freed.
 	AlreadyRan []string
 	// Refs counts the relocations against each symbol of the running kernel.
@@ -110,6 +124,12 @@ type Result struct {
 // Empty reports that nothing differs that could be carried.
 func (r *Result) Empty() bool { return r.Object == nil }
 
+// Acts reports that something happens without any function being redirected:
+// variables are written or callbacks called.
+func (r *Result) Acts() bool {
+	return len(r.Callbacks) > 0 || slices.ContainsFunc(r.Data, func(c DataChange) bool { return c.Action != DataKeep })
+}
+
 // Generate compares two versions of a unit and makes the object that takes
 // the running kernel from the one to the other. A result without an object
 // means that no machine code differs. What cannot be done correctly is a
@@ -118,45 +138,38 @@ func Generate(in Input) (*Result, error) {
 	sp := specials(in.Sizes)
 	old, new := view(in.Old, sp), view(in.New, sp)
 	correlate(old, new)
+	asked, err := wishesOf(new)
+	if err != nil {
+		return nil, err
+	}
+	if err := asked.mark(old); err != nil {
+		return nil, err
+	}
+	pinRuled(in.Data, old)
 	c := &comparer{old: old, new: new, lines: in.Lines, same: map[[2]*item]bool{}}
 	if in.OldLines != nil {
 		c.extent = in.OldLines.extent
 	}
 	c.compare()
-	p, err := include(old, new, sp)
-	if err != nil {
+	p := &plan{old: old, new: new, wishes: asked}
+	if err := p.changes(c, &in); err != nil {
+		return nil, err
+	}
+	if err := p.include(sp); err != nil {
 		return nil, err
 	}
 	if err := p.check(c, sp); err != nil {
 		return nil, err
 	}
-	if len(p.carried) == 0 {
-		return &Result{AlreadyRan: p.alreadyRan}, nil
+	if len(p.carried) == 0 && len(p.writes) == 0 {
+		return &Result{AlreadyRan: p.alreadyRan, Data: p.kept}, nil
 	}
 	res, err := emit(&in, p, sp)
 	if err != nil {
 		return nil, err
 	}
-	res.Review = p.review()
+	res.Review = append(p.review(), asked.review()...)
 	return res, nil
-}
-
-// NewGlobals lists the global functions and variables that only the new
-// version defines: other units of the same patch may refer to them.
-func NewGlobals(old, new *elfobj.File) []string {
-	had := map[string]bool{}
-	for _, y := range old.Symbols {
-		if y.Section != nil && y.Bind != 0 {
-			had[y.Name] = true
-		}
-	}
-	var out []string
-	for _, y := range new.Symbols {
-		if y.Section != nil && y.Bind != 0 && !had[y.Name] {
-			out = append(out, y.Name)
-		}
-	}
-	return out
 }
 
 // klpPrefix begins the names of symbols that the livepatch core is to

@@ -15,6 +15,7 @@ const (
 	roleItems    role = iota // code and data that functions refer to
 	roleSpecial              // entries that belong to places in the code
 	roleRegistry             // entries that the kernel reads at load or boot
+	roleNote                 // what the patch's author asks for
 	roleIgnored              // not part of the running image
 )
 
@@ -22,6 +23,10 @@ const (
 // locals under various names. The module loader registers those of an update
 // as it does those of any module.
 const dyndbgSection = "__dyndbg"
+
+// btfSection holds places for numbers of types and functions, which are filled
+// in after the kernel has been linked.
+const btfSection = ".BTF_ids"
 
 // registries are sections in which an object announces something to the
 // kernel. A livepatch registers nothing, so what is new there is refused.
@@ -52,8 +57,11 @@ func roleOf(s *elfobj.Section, sp []special) role {
 	if hasAnyPrefix(s.Name, registries) {
 		return roleRegistry
 	}
-	if !s.Alloc() || hasAnyPrefix(s.Name, ignored) {
+	if !s.Alloc() || hasAnyPrefix(s.Name, ignored) && s.Name != btfSection {
 		return roleIgnored
+	}
+	if _, ok := cutNote(s); ok {
+		return roleNote
 	}
 	for _, x := range sp {
 		if s.Name == x.name || s.Name == x.parallel {
@@ -68,7 +76,7 @@ func roleOf(s *elfobj.Section, sp []special) role {
 
 func lifeOf(section string) life {
 	switch {
-	case strings.HasPrefix(section, ".init.") || strings.HasPrefix(section, ".head.text") || section == ".meminit.text":
+	case strings.HasPrefix(section, ".init.") || strings.HasPrefix(section, ".head.text"):
 		return initOnly
 	case strings.HasPrefix(section, ".exit."):
 		return exitOnly

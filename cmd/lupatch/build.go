@@ -35,6 +35,7 @@ Examples:
    lupatch build --kernel 6.1.0-47-amd64 fix.patch     for another one
    lupatch build --dir ~/linux fix.patch               with a kernel tree
    lupatch build --name cve_2026_1 -o /tmp/u.ko fix.patch
+   lupatch build --data max_users=write@pre fix.patch  also change a value in memory
    lupatch build --json fix.patch | jq .path`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "the kernel's `RELEASE`, as uname -r says it (default: the running one)"},
@@ -44,6 +45,7 @@ Examples:
 			&cli.StringFlag{Name: "name", Usage: "the update's `NAME` (default: from the patch's file name)"},
 			&cli.StringFlag{Name: "sign-key", Usage: "private key `FILE` (PEM) to sign the update with"},
 			&cli.StringFlag{Name: "sign-cert", Usage: "certificate `FILE` that belongs to the key"},
+			&cli.StringSliceFlag{Name: "data", Usage: "what to do about a changed initial value: `VAR=ACTION` with write@pre or write@post (write the new value before or after the transition; the one found comes back on rollback) or keep; ACTION alone is for all variables, FILE:VAR=ACTION for one file's"},
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "compilers at once (default: one a processor)"},
 			&cli.BoolFlag{Name: "any-compiler", Usage: "accept a compiler other than the kernel's; verification then decides"},
 			&cli.BoolFlag{Name: "no-verify", Usage: "accept differences in functions that the patch does not replace"},
@@ -80,6 +82,13 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 		Patch: c.Args().First(), Dir: c.String("dir"), Release: c.String("kernel"), SourceVersion: c.String("source-version"),
 		Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
 		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Fuzz: c.Int("fuzz"), Version: version,
+	}
+	for _, text := range c.StringSlice("data") {
+		r, err := build.ParseDataRule(text)
+		if err != nil {
+			return opt, &usageError{"--data: " + err.Error(), "build"}
+		}
+		opt.Data = append(opt.Data, r)
 	}
 	switch {
 	case c.NArg() != 1:
@@ -119,6 +128,12 @@ func printBuild(w io.Writer, r *build.Result) {
 			names = append(names, name)
 		}
 		fmt.Fprintf(w, "%s: %s; %d functions verified against the shipped binary\n", u.Name, strings.Join(names, ", "), u.Verified)
+		for _, d := range u.Data {
+			fmt.Fprintf(w, "%s: %s %s (%s)\n", u.Name, d.Action, d.Name, strings.Join(d.Changes, ", "))
+		}
+		for _, c := range u.Callbacks {
+			fmt.Fprintf(w, "%s: %s callback %s\n", u.Name, c.Kind, c.Function)
+		}
 		for _, f := range u.AlreadyRan {
 			fmt.Fprintf(w, "%s: %s has already run; that part takes effect at the next boot or load\n", u.Name, f)
 		}

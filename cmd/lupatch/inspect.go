@@ -132,9 +132,30 @@ func printManifest(w io.Writer, m *manifest.Manifest, signed bool) {
 		}
 	}
 	t.Render()
+	printData(w, m)
 	printRelocations(w, m)
 	list(w, "stays in memory after a rollback, because of", m.Escapes)
 	list(w, "to review", m.Review)
+}
+
+// printData shows variables that are written or kept, and callbacks.
+func printData(w io.Writer, m *manifest.Manifest) {
+	data := newTable(w, "variable", "unit", "what happens", "changes", "file")
+	calls := newTable(w, "callback", "unit", "function", "file")
+	for _, u := range m.Units {
+		for _, d := range u.Data {
+			data.AppendRow(table.Row{d.Name, u.Name, d.Action, strings.Join(d.Changes, ", "), d.File})
+		}
+		for _, c := range u.Callbacks {
+			calls.AppendRow(table.Row{c.Kind, u.Name, c.Function, c.File})
+		}
+	}
+	for _, t := range []table.Writer{data, calls} {
+		if t.Length() > 0 {
+			fmt.Fprintln(w)
+			t.Render()
+		}
+	}
 }
 
 func printRelocations(w io.Writer, m *manifest.Manifest) {

@@ -46,6 +46,7 @@ type refusal struct {
 	Where  string    `json:"where,omitempty"`
 	Detail string    `json:"detail"`
 	Remedy string    `json:"remedy"`
+	Help   string    `json:"help,omitempty"`
 }
 
 // report tells the user how a command ended and gives the exit code. A refusal
@@ -70,13 +71,16 @@ func (h *host) report(app *cli.App, err error) int {
 	var unfinished *update.UndoError
 	if e, ok := refuse.As(err); ok && !errors.As(err, &unfinished) {
 		if asJSON {
-			printJSON(h.out, map[string]any{"refused": refusal{e.ID, e.Where, e.Detail, e.Advice()}})
+			printJSON(h.out, map[string]any{"refused": refusal{e.ID, e.Where, e.Detail, e.Advice(), e.Help}})
 		}
 		sentence := e.Detail
 		if e.Where != "" {
 			sentence = e.Where + ": " + sentence
 		}
 		fmt.Fprintf(h.err, "lupatch: refused (%s): %s\nremedy: %s\n", e.ID, oneLine(sentence), oneLine(e.Advice()))
+		if e.Help != "" {
+			fmt.Fprintf(h.err, "\n%s\n", strings.TrimRight(e.Help, "\n"))
+		}
 		return refuse.ExitCode
 	}
 	if errors.As(err, &own) {

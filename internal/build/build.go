@@ -16,6 +16,7 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/patchgen/include"
 )
 
 // Run builds an update. What cannot be done correctly is a *refuse.Error.
@@ -50,6 +51,9 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return nil, err
 	}
 	defer overlay.Close()
+	if overlay.Include, err = include.WriteTo(tree.Cache()); err != nil {
+		return nil, fmt.Errorf("writing the headers for patches: %w", err)
+	}
 	j.overlay = overlay
 	ko, man, err := j.run(ctx)
 	if err != nil {

@@ -187,22 +187,24 @@ func (j *job) verify(u *unit) (err error) {
 
 // generate makes the livepatch object of every unit.
 func (j *job) generate(ctx context.Context, units []*unit) error {
-	provided := map[string]bool{}
-	for _, u := range units {
-		for _, n := range patchgen.NewGlobals(u.old, u.new) {
-			provided[n] = true
-		}
+	shared, err := j.shared(units)
+	if err != nil {
+		return err
 	}
 	var ran, added []string
 	empty, redirects := true, false
 	for i, u := range units {
-		lines, err := j.checkUnit(ctx, u)
+		lines, newBytes, err := j.checkUnit(ctx, u)
+		if e, ok := refuse.As(err); ok && e.ID == refuse.StructLayout {
+			return j.explainLayout(units, u, e)
+		}
 		if err != nil {
 			return err
 		}
 		in := patchgen.Input{
 			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
-			LateObjtool: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: provided, AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i),
+			LateObjtool: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: shared.provided(u), LinkNames: shared.linkNames(u),
+			AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i), NewObject: newBytes, Data: j.rulesFor(u),
 		}
 		res, err := patchgen.Generate(in)
 		if err == nil && len(res.Late) > 0 {
@@ -215,6 +217,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		ran = append(ran, res.AlreadyRan...)
 		if !res.Empty() {
 			empty = false
+			redirects = redirects || res.Acts()
 			for _, f := range res.Functions {
 				if f.New {
 					added = append(added, f.Name)
@@ -226,6 +229,9 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 				return err
 			}
 		}
+	}
+	if err := j.unusedRule(units); err != nil {
+		return err
 	}
 	switch {
 	case empty && len(ran) > 0:
@@ -239,27 +245,28 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 }
 
 // checkUnit looks at what the objects' code does not show, and reads where
-// the old version's functions stand in the source.
-func (j *job) checkUnit(ctx context.Context, u *unit) (patchgen.Extents, error) {
+// the old version's functions stand in the source. It also gives the new
+// version's object file.
+func (j *job) checkUnit(ctx context.Context, u *unit) (patchgen.Extents, []byte, error) {
 	old, err := os.ReadFile(u.oldPath)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	new, err := os.ReadFile(u.newPath)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := patchgen.CheckLayouts(old, new); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if err := j.checkExports(ctx, u); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	lines, err := patchgen.ReadExtents(old, u.tu.Source)
 	if err != nil {
-		return nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
+		return nil, nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
 	}
-	return lines, nil
+	return lines, new, nil
 }
 
 // checkExports compares the checksums of what a unit exports.
@@ -290,6 +297,9 @@ func (j *job) digests(u *unit) (err error) {
 		if !f.New {
 			names = append(names, f.Name)
 		}
+	}
+	if err := j.freed(u, names); err != nil {
+		return err
 	}
 	for _, n := range names {
 		if bad := u.placed.Mismatch(n); bad != nil {

@@ -58,6 +58,9 @@ func (j *job) readKeys(ctx context.Context, u *unit, in patchgen.Input, first *p
 	if err != nil {
 		return nil, err
 	}
+	if in.NewObject, err = os.ReadFile(objs[1].Path); err != nil {
+		return nil, err
+	}
 	if in.OldLines, err = patchgen.ReadExtents(old, u.tu.Source); err != nil {
 		return nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
 	}

@@ -30,6 +30,8 @@ func convert(ko []byte, man []byte, plain map[string]patchgen.Ref) ([]byte, erro
 		owner, ref, ok := patchgen.ParseKlpOwner(y.Name)
 		if p, is := plain[y.Name]; is {
 			owner, ref, ok = patchgen.VMLinux, p, true
+		} else if name, is := strings.CutPrefix(y.Name, kernelPrefix); is {
+			owner, ref, ok = patchgen.VMLinux, patchgen.Ref{Object: patchgen.VMLinux, Symbol: name}, true
 		}
 		if !ok || !y.Undefined() {
 			continue

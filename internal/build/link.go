@@ -48,8 +48,11 @@ func (j *job) link(ctx context.Context, units []*unit) ([]byte, *manifest.Manife
 	// 6.3, "livepatch,x86: Clear relocation targets on a module removal") have
 	// this function; with any other the target has to stay.
 	pin := len(j.syms.Lookup("clear_relocate_add")) == 0
+	if err := j.checkTemplate(tab); err != nil {
+		return nil, nil, err
+	}
 	header := tables(j.tree.Release, tab, len(man.Escapes) > 0, pin, slices.Sorted(maps.Keys(namespaces)))
-	if err := writeModule(dir, man.Name, header, objects); err != nil {
+	if err := writeModule(dir, man.Name, config(tab), header, objects); err != nil {
 		return nil, nil, err
 	}
 	path, err := j.tree.LinkModule(ctx, dir, man.Name)
@@ -94,23 +97,29 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 		}
 		mu.Verified += u.placed.Verified
 		mu.AlreadyRan = append(mu.AlreadyRan, u.result.AlreadyRan...)
+		addData(mu, u)
 		if u.result.Empty() {
+			man.Review = append(man.Review, keptValues(u)...)
 			continue
 		}
+		tab[name].add(u.result)
 		if err := j.addFunctions(u, mu, tab[name]); err != nil {
 			return nil, nil, err
 		}
 		addRelocations(mu, u.result.Refs)
 		man.Escapes = append(man.Escapes, u.result.Escapes...)
-		man.Review = append(man.Review, u.result.Review...)
+		man.Review = append(man.Review, slices.Concat(u.result.Review, keptValues(u))...)
 	}
 	man.Review = append(man.Review, j.change.inexact...)
 	var objects []unitObject
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		if len(tab[name].funcs) > 0 || len(byName[name].Functions) > 0 {
+		if !tab[name].empty() || len(byName[name].Functions) > 0 {
 			man.Units = append(man.Units, *byName[name])
 		}
-		if len(tab[name].funcs) > 0 {
+		if len(tab[name].writes) > 0 {
+			man.Class = manifest.ClassData
+		}
+		if !tab[name].empty() {
 			objects = append(objects, *tab[name])
 		}
 	}

@@ -35,6 +35,8 @@ type Options struct {
 	// Fuzz is how many outer lines of a hunk's context need not fit if its
 	// place is then still the only one; 0 wants all of them.
 	Fuzz int
+	// Data is the author's word on variables whose initial value changes.
+	Data []DataRule
 	// ExtraFlags are put behind the compiler's own; for tests of verification.
 	ExtraFlags []string
 	// Jobs bounds the compilers that run at once; 0 means one a processor.

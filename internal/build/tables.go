@@ -15,12 +15,24 @@ import (
 //go:embed template/main.c
 var mainC []byte
 
+//go:embed template/callbacks.h
+var callbacksH []byte
+
+//go:embed template/data.h
+var dataH []byte
+
 // unitObject is one patched object of the update: vmlinux or a module, with
 // the results of all its translation units.
 type unitObject struct {
 	name  string
 	funcs []tableFunc
+	// callbacks are the author's, a set for each file.
+	callbacks [][]patchgen.Callback
+	writes    []patchgen.DataChange
 }
+
+// empty says that nothing is to be done to the object.
+func (u *unitObject) empty() bool { return len(u.funcs)+len(u.callbacks)+len(u.writes) == 0 }
 
 // tableFunc is one redirected function.
 type tableFunc struct {
@@ -45,7 +57,11 @@ func tables(release string, units []unitObject, stays, pin bool, namespaces []st
 		// MODULE_IMPORT_NS takes a name before Linux 6.13 and a string since.
 		fmt.Fprintf(&b, "MODULE_INFO(import_ns, %q);\n", ns)
 	}
-	b.WriteString("\nstatic int lupatch_pre_patch(struct klp_object *obj);\nstatic void lupatch_post_unpatch(struct klp_object *obj);\n\n")
+	b.WriteString("\nstatic int lupatch_pre_patch(struct klp_object *obj);\n")
+	for _, f := range []string{"post_patch", "pre_unpatch", "post_unpatch"} {
+		fmt.Fprintf(&b, "static void lupatch_%s(struct klp_object *obj);\n", f)
+	}
+	b.WriteByte('\n')
 	for i, u := range units {
 		for j, f := range u.funcs {
 			fmt.Fprintf(&b, "extern char %s[];\nstatic const struct lupatch_range lupatch_masks_%d_%d[] = {", f.alias, i, j)
@@ -63,6 +79,8 @@ func tables(release string, units []unitObject, stays, pin bool, namespaces []st
 			fmt.Fprintf(&b, "\t{ .old_name = %q, .old_sympos = %d, .new_func = %s },\n", f.old, f.sympos, f.alias)
 		}
 		b.WriteString("\t{ }\n};\n\n")
+		callbackTable(&b, i, u.callbacks)
+		writeTable(&b, i, u.writes)
 	}
 	b.WriteString("static struct klp_object lupatch_objects[] = {\n")
 	for i, u := range units {
@@ -70,19 +88,22 @@ func tables(release string, units []unitObject, stays, pin bool, namespaces []st
 		if u.name != patchgen.VMLinux {
 			name = fmt.Sprintf("%q", u.name)
 		}
-		fmt.Fprintf(&b, "\t{ .name = %s, .funcs = lupatch_funcs_%d,\n\t  .callbacks = { .pre_patch = lupatch_pre_patch, .post_unpatch = lupatch_post_unpatch } },\n", name, i)
+		fmt.Fprintf(&b, "\t{ .name = %s, .funcs = lupatch_funcs_%d,\n\t  .callbacks = { .pre_patch = lupatch_pre_patch, .post_patch = lupatch_post_patch,\n\t\t.pre_unpatch = lupatch_pre_unpatch, .post_unpatch = lupatch_post_unpatch } },\n", name, i)
 	}
 	b.WriteString("\t{ }\n};\n\nstatic const struct lupatch_target lupatch_targets[] = {\n")
-	for i := range units {
-		fmt.Fprintf(&b, "\t{ .code = lupatch_code_%d },\n", i)
+	for i, u := range units {
+		fmt.Fprintf(&b, "\t{ .code = lupatch_code_%d, .callbacks = lupatch_callbacks_%d, .nr_callbacks = %d,\n\t  .writes = lupatch_writes_%d, .nr_writes = %d },\n",
+			i, i, len(u.callbacks), i, len(u.writes))
 	}
 	b.WriteString("};\n")
 	return b.String()
 }
 
 // writeModule fills a folder from which the kernel's build links the module.
-func writeModule(dir, name, header string, objects [][]byte) error {
-	files := map[string][]byte{"main.c": mainC, "lupatch_tables.h": []byte(header)}
+func writeModule(dir, name, config, header string, objects [][]byte) error {
+	files := map[string][]byte{
+		"main.c": mainC, "lupatch_callbacks.h": callbacksH, "lupatch_data.h": dataH, "lupatch_config.h": []byte(config), "lupatch_tables.h": []byte(header),
+	}
 	kbuild := fmt.Sprintf("# SPDX-License-Identifier: GPL-2.0-only\nobj-m := %s.o\n%s-y := main.o", name, name)
 	for i, o := range objects {
 		part := fmt.Sprintf("unit%d", i)

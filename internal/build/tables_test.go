@@ -39,8 +39,8 @@ func TestNameOf(t *testing.T) {
 
 func TestTables(t *testing.T) {
 	units := []unitObject{
-		{"e1000", []tableFunc{{"e1000_up", 0, "lupatch_new_0_0", patchgen.Digest{Sum: 0xabc, Size: 64, Mask: []patchgen.Range{{From: 4, To: 9}}}}, {"x.part.0", 2, "lupatch_new_0_1", patchgen.Digest{Size: 8}}}},
-		{"vmlinux", []tableFunc{{"f", 0, "lupatch_new_1_0", patchgen.Digest{Size: 5}}}},
+		{name: "e1000", funcs: []tableFunc{{"e1000_up", 0, "lupatch_new_0_0", patchgen.Digest{Sum: 0xabc, Size: 64, Mask: []patchgen.Range{{From: 4, To: 9}}}}, {"x.part.0", 2, "lupatch_new_0_1", patchgen.Digest{Size: 8}}}},
+		{name: "vmlinux", funcs: []tableFunc{{"f", 0, "lupatch_new_1_0", patchgen.Digest{Size: 5}}}},
 	}
 	got := tables("6.1.0-1-amd64", units, true, false, []string{"USB"})
 	for _, want := range []string{

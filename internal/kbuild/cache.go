@@ -32,6 +32,9 @@ func cacheRoot(dir string) (string, error) {
 	return filepath.EvalSymlinks(dir)
 }
 
+// Cache is the folder for what can be made again.
+func (t *Tree) Cache() string { return t.cache }
+
 // lock waits for the lock file at path. The kernel drops it when the process
 // dies, so that no stale lock can remain.
 func lock(ctx context.Context, path string) (unlock func(), err error) {

@@ -40,6 +40,9 @@ func (t *Tree) invoke(tu *TU, ov *Overlay, extra []string) *invocation {
 		inv.args[i] = moveRoot(a, t.Src, ov.Root)
 	}
 	inv.src = moveRoot(inv.src, t.Src, ov.Root)
+	if ov.Include != "" {
+		inv.args = append(inv.args, "-I"+ov.Include) // behind the kernel's own
+	}
 	// Debugging information names the source's own place, so that an object
 	// does not depend on where the overlay was. A module's __FILE__ is an
 	// absolute path; the kernel's is made relative by the flag it has.

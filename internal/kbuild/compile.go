@@ -187,7 +187,7 @@ func (t *Tree) objectKey(ctx context.Context, inv *invocation, tools [][]string,
 	}
 	for _, a := range inv.args {
 		// Where the overlay is and that there is one makes no difference.
-		if inv.ov != nil && strings.Contains(a, "-prefix-map="+inv.ov.Root+"=") {
+		if inv.ov != nil && (strings.Contains(a, "-prefix-map="+inv.ov.Root+"=") || inv.ov.Include != "" && a == "-I"+inv.ov.Include) {
 			continue
 		}
 		field([]byte(place(a)))

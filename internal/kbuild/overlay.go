@@ -23,6 +23,9 @@ import (
 type Overlay struct {
 	// Root is the likeness's root.
 	Root string
+	// Include is a folder with headers that changed files may include besides
+	// the kernel's own; empty for none. It is to be set before the first use.
+	Include string
 
 	src     string
 	changed map[string][]byte

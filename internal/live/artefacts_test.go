@@ -103,6 +103,13 @@ func wrongTarget(t testing.TB) string {
 var kernelPatch = map[string]string{
 	"crypto": "testdata/crypto.patch", "warn": "testdata/warn.patch", "hide": "testdata/hide.patch", "keys": "testdata/keys.patch",
 	"meminfo": "../../examples/meminfo-used.patch", "mtu": "../../examples/e1000-mtu-limit.patch", "two": "../../examples/two-units.patch",
+	"kpatch": "testdata/kpatch.patch", "values": "testdata/values.patch", "shared": "testdata/shared.patch",
+}
+
+// dataRules are what --data says when an update is built.
+var dataRules = map[string][]string{
+	"data":   {"write@pre", "data_label=write@post"},
+	"values": {"write@pre"},
 }
 
 // an update that was built: its file, and what it says about itself.
@@ -120,6 +127,13 @@ func updateFor(t testing.TB, release, name string) built {
 	opt := build.Options{Patch: kernelPatch[name], Release: release, Name: "lupatch_" + name}
 	if opt.Patch == "" {
 		opt.Patch, opt.Dir = filepath.Join("testdata", name+".patch"), filepath.Dir(target(t))
+	}
+	for _, text := range dataRules[name] {
+		r, err := build.ParseDataRule(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt.Data = append(opt.Data, r)
 	}
 	file := made.get(t, "update-"+name+"-"+release, func(ctx context.Context, dir string) (string, error) {
 		opt.Output = filepath.Join(dir, opt.Name+".ko")

@@ -74,6 +74,9 @@ var examples = []example{
 	{"mtu", fmt.Sprintf(setMTU, 9216), []string{"Invalid argument"}},
 	{"two", "cat /proc/version; dmesg -c > /dev/null; ip link set eth0 promisc on; ip link set eth0 promisc off; dmesg",
 		[]string{"times since the update", "receive mode change", "promiscuous on", "promiscuous off"}},
+	// Of the two functions fix_local each object calls its own.
+	{"shared", "cat /proc/version /proc/meminfo; dmesg -c > /dev/null; " + fmt.Sprintf(setMTU, 1400) + "; dmesg",
+		[]string{"fix page: ", "fix local 1007", "FixTwice: 43", "fix twice 2841 local 3400 level "}},
 }
 
 func (e example) check(g guest, want bool) {

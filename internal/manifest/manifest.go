@@ -93,6 +93,10 @@ type Unit struct {
 	Functions []Function `json:"functions"`
 	// Relocations counts references to the kernel resolved at load, by symbol.
 	Relocations []Relocation `json:"relocations,omitempty"`
+	// Data lists variables whose initial value the change alters.
+	Data []Data `json:"data,omitempty"`
+	// Callbacks are functions of the patch that the livepatch core calls.
+	Callbacks []Callback `json:"callbacks,omitempty"`
 	// AlreadyRan lists changed __init functions that no livepatch can carry.
 	AlreadyRan []string `json:"already_ran,omitempty"`
 }
@@ -112,6 +116,26 @@ type Function struct {
 	Effect Effect `json:"effect"`
 	// New is set for a helper that the old version did not have.
 	New bool `json:"new,omitempty"`
+}
+
+// Data is a variable whose initial value the change alters.
+type Data struct {
+	Name string `json:"name"`
+	// File is the translation unit's source.
+	File string `json:"file"`
+	// Action is write@pre, write@post or keep: whether the update writes the new
+	// value before or after the transition, or leaves the running one.
+	Action string `json:"action"`
+	// Changes are the parts that differ, as "table[2].max: 10 → 11".
+	Changes []string `json:"changes"`
+}
+
+// Callback is a function that the livepatch core calls.
+type Callback struct {
+	// Kind is pre_patch, post_patch, pre_unpatch or post_unpatch.
+	Kind     string `json:"kind"`
+	Function string `json:"function"`
+	File     string `json:"file"`
 }
 
 // Relocation is a symbol of the kernel that new code refers to.

@@ -71,9 +71,15 @@ func (m *Manifest) Validate() error {
 				replaced++
 			}
 		}
+		replaced += len(u.Callbacks)
+		for _, d := range u.Data {
+			if d.Action != "keep" {
+				replaced++
+			}
+		}
 	}
 	if m.Method == "livepatch" && replaced == 0 {
-		return bad("units", "a livepatch that replaces no function")
+		return bad("units", "a livepatch that replaces no function, calls none and writes no variable")
 	}
 	return plainText(reflect.ValueOf(*m))
 }
@@ -122,6 +128,26 @@ func (u *Unit) validate() error {
 			return bad("functions", "%s,%d of %s is there twice", f.Name, f.Sympos, u.Name)
 		}
 		seen[k] = true
+	}
+	for _, d := range u.Data {
+		if !reSymbol.MatchString(d.Name) {
+			return bad("data.name", "%.80q of %s cannot be a symbol", d.Name, u.Name)
+		}
+		switch d.Action {
+		case "keep", "write@pre", "write@post":
+		default:
+			return bad("data.action", "%.80q of %s is not known", d.Action, d.Name)
+		}
+	}
+	for _, c := range u.Callbacks {
+		if !reSymbol.MatchString(c.Function) {
+			return bad("callbacks.function", "%.80q of %s cannot be a symbol", c.Function, u.Name)
+		}
+		switch c.Kind {
+		case "pre_patch", "post_patch", "pre_unpatch", "post_unpatch":
+		default:
+			return bad("callbacks.kind", "%.80q of %s is not known", c.Kind, c.Function)
+		}
 	}
 	for _, r := range u.Relocations {
 		if !reUnit.MatchString(r.Object) || !reSymbol.MatchString(r.Symbol) || r.Sympos < 0 || r.Count < 1 {

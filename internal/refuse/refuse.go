@@ -25,6 +25,8 @@ type Error struct {
 	Detail string `json:"detail"`
 	// Where is the place: a function, a symbol, a file and line. May be empty.
 	Where string `json:"where,omitempty"`
+	// Help says more, in several lines, such as code to start from. May be empty.
+	Help string `json:"help,omitempty"`
 	// Remedy overrides the remedy listed for the ID, if not empty.
 	Remedy string `json:"remedy,omitempty"`
 }

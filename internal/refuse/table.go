@@ -15,6 +15,8 @@ const (
 	NoFtraceSite       ID = "no-ftrace-site"
 	StructLayout       ID = "struct-layout"
 	DataChanged        ID = "data-changed"
+	DataWrite          ID = "data-write"
+	AuthorNote         ID = "author-note"
 	ExportCRC          ID = "export-crc"
 	LateKey            ID = "late-key"
 	SpecialSection     ID = "special-section"
@@ -62,6 +64,8 @@ var Table = []Entry{
 	{NoFtraceSite, "a changed function has no ftrace site, so calls to it cannot be redirected", "change its callers instead, or boot a new kernel"},
 	{StructLayout, "the layout of a structure changed that code or data outside the patch uses", "keep the layout and attach new data with a shadow variable (klp_shadow_alloc), or replace the whole driver"},
 	{DataChanged, "the initial value of existing data changed; the running kernel already holds the old value", "set the value in a livepatch callback, or keep the data and change the code"},
+	{DataWrite, "a variable's new value cannot be written the way --data asks for", "write it in a callback (KPATCH_PRE_PATCH_CALLBACK), or keep the running value with --data VAR=keep"},
+	{AuthorNote, "a macro of kpatch-macros.h is used in a way that cannot be carried out", "see the macro's description in patchgen/include/kpatch-macros.h"},
 	{ExportCRC, "the checksum (CRC) of an exported symbol's interface changed", "keep the prototype and the structures it names, or replace the modules that use it together"},
 	{LateKey, "an alternative, or a static key that cannot be read instead, belongs to a patched module and would be resolved after the kernel has already applied it", "test the key with static_key_enabled() in the changed function"},
 	{SpecialSection, "changed code adds an entry to a section that a livepatch cannot register", "leave that construct out of the patch"},

@@ -74,6 +74,14 @@ struct static_key { int enabled; void *entries; };
 	if (__UNIQUE_ID_ddebug123.key) printk(text, &__UNIQUE_ID_ddebug123);	\
 } while (0)
 
+/* What the macros of kpatch-macros.h leave behind. */
+struct klp_object;
+#define note(kind, type, name, value) static type const name used __attribute__((section(".lupatch." kind))) = value
+#define callback(kind, fn) note(kind, __typeof__(&fn), note_##fn, fn)
+#define ignore_function(fn) note("ignore_function", __typeof__(void *), note_##fn, fn)
+#define ignore_section(sec) note("ignore_section", __typeof__(char[sizeof(sec)]), note_section, sec)
+#define force_unsafe(fn) note("force_unsafe", __typeof__(void *), note_##fn, fn)
+
 int printk(const char *fmt, ...);
 void ext(int);
 int ext_value(void);

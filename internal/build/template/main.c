@@ -25,8 +25,16 @@ struct lupatch_code {
 	const struct lupatch_range *masks;
 };
 
+#include "lupatch_callbacks.h"
+#include "lupatch_data.h"
+
+/* What belongs to the object at the same place of lupatch_objects. */
 struct lupatch_target {
 	const struct lupatch_code *code;
+	const struct lupatch_callbacks *callbacks;
+	const struct lupatch_write *writes;
+	unsigned int nr_callbacks;
+	unsigned int nr_writes;
 };
 
 #include "lupatch_tables.h"
@@ -54,6 +62,11 @@ static bool lupatch_same_code(const u8 *text, const struct lupatch_code *c)
 	return sum == c->sum;
 }
 
+static const struct lupatch_target *lupatch_target(struct klp_object *obj)
+{
+	return &lupatch_targets[obj - lupatch_objects];
+}
+
 /*
  * Livepatch finds modules by name only. Comparing the code covers what the
  * tool cannot see: plain insmod, a target that is loaded later, a target that
@@ -63,9 +76,14 @@ static bool lupatch_same_code(const u8 *text, const struct lupatch_code *c)
  */
 static int lupatch_pre_patch(struct klp_object *obj)
 {
-	const struct lupatch_target *target = &lupatch_targets[obj - lupatch_objects];
+	const struct lupatch_target *target = lupatch_target(obj);
 	const char *name = obj->name ? obj->name : "vmlinux";
 	unsigned int i;
+	int ret;
+
+	ret = lupatch_data_possible(obj, target->nr_writes);
+	if (ret)
+		return ret;
 
 	for (i = 0; obj->funcs[i].old_name; i++) {
 		if (lupatch_same_code(obj->funcs[i].old_func, &target->code[i]))
@@ -80,11 +98,40 @@ static int lupatch_pre_patch(struct klp_object *obj)
 		return -ENODEV;
 	}
 #endif
-	return 0;
+	ret = lupatch_call_pre_patch(target->callbacks, target->nr_callbacks, obj);
+	if (!ret) {
+		lupatch_data(target->writes, target->nr_writes, false, false);
+		return 0;
+	}
+#ifdef LUPATCH_PIN_TARGETS
+	if (obj->name)
+		module_put(obj->mod);
+#endif
+	return ret;
+}
+
+static void lupatch_post_patch(struct klp_object *obj)
+{
+	const struct lupatch_target *target = lupatch_target(obj);
+
+	lupatch_data(target->writes, target->nr_writes, true, false);
+	lupatch_call_post_patch(target->callbacks, target->nr_callbacks, obj);
+}
+
+static void lupatch_pre_unpatch(struct klp_object *obj)
+{
+	const struct lupatch_target *target = lupatch_target(obj);
+
+	lupatch_call_pre_unpatch(target->callbacks, target->nr_callbacks, obj);
+	lupatch_data(target->writes, target->nr_writes, true, true);
 }
 
 static void lupatch_post_unpatch(struct klp_object *obj)
 {
+	const struct lupatch_target *target = lupatch_target(obj);
+
+	lupatch_data(target->writes, target->nr_writes, false, true);
+	lupatch_call_post_unpatch(target->callbacks, target->nr_callbacks, obj);
 #ifdef LUPATCH_PIN_TARGETS
 	if (obj->name)
 		module_put(obj->mod);
@@ -102,9 +149,19 @@ static struct klp_patch lupatch_patch = {
  */
 static int __init lupatch_init(void)
 {
+	unsigned int i;
+
 	if (strcmp(init_utsname()->release, LUPATCH_RELEASE)) {
 		pr_err("%s: built for kernel %s, refusing\n", THIS_MODULE->name, LUPATCH_RELEASE);
 		return -ENOEXEC;
+	}
+	for (i = 0; i < ARRAY_SIZE(lupatch_targets); i++) {
+		const char *name = lupatch_objects[i].name;
+
+		if (!name || !lupatch_targets[i].nr_writes || lupatch_is_live(name))
+			continue;
+		pr_err("%s: %s: this update writes variables of the module, which is not loaded, refusing\n", THIS_MODULE->name, name);
+		return -ENODEV;
 	}
 	return klp_enable_patch(&lupatch_patch);
 }

@@ -10,5 +10,6 @@ struct proc_dir_entry;
 extern int lutarget_one;
 
 int lutarget_b_init(struct proc_dir_entry *dir);
+int lutarget_c_init(struct proc_dir_entry *dir);
 
 #endif

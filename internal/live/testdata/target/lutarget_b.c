@@ -27,5 +27,5 @@ static int twin_b_show(struct seq_file *m, void *v)
 int lutarget_b_init(struct proc_dir_entry *dir)
 {
 	twin_base = 200;
-	return proc_create_single("twin_b", 0, dir, twin_b_show) ? 0 : -ENOMEM;
+	return proc_create_single("twin_b", 0, dir, twin_b_show) ? lutarget_c_init(dir) : -ENOMEM;
 }
