@@ -162,10 +162,25 @@ func sameSection(a, b *elfobj.Section) bool {
 	return a != nil && b != nil && a.Name == b.Name && bytes.Equal(a.Data, b.Data)
 }
 
-// copyable reports read-only data of one unit without pointers: a changed
-// table of that kind can be carried along by the functions that read it,
-// because nothing tells one copy from another but its content.
+// copyable reports read-only data of one unit without pointers, to which only
+// code refers: a changed table of that kind can be carried along by the functions
+// that read it, because nothing tells one copy from another but its content. To
+// what a variable points the running kernel has other ways.
 func copyable(it *item) bool {
-	return it.kind == data && !it.pinned && !it.global() && !it.sec.Writable() && len(it.relocs()) == 0 && it.life == always &&
+	return it.kind == data && !it.pinned && !it.pointedTo && !it.global() && !it.sec.Writable() && len(it.relocs()) == 0 && it.life == always &&
 		hasAnyPrefix(it.sec.Name, []string{".rodata"})
+}
+
+// notePointers marks what other data than that of __init code points to.
+func (o *object) notePointers() {
+	for _, from := range o.items {
+		if from.kind == function || from.life != always || from.sec.Exec() {
+			continue
+		}
+		for _, r := range from.relocs() {
+			if t, err := o.resolve(from, r); err == nil && t.item != nil && t.item != from && t.item.kind == data {
+				t.item.pointedTo = true
+			}
+		}
+	}
 }

@@ -100,7 +100,9 @@ func (p *plan) changes(c *comparer, in *Input) error {
 		}
 		name := strings.TrimSuffix(baseName(it), ".")
 		if it.size != it.twin.size {
-			return refuse.New(refuse.StructLayout, it.name, "the variable is %d bytes in the running kernel and would be %d", it.size, it.twin.size)
+			e := refuse.New(refuse.DataChanged, it.name, "the variable is %d bytes in the running kernel and would be %d", it.size, it.twin.size)
+			e.Remedy = "a variable of the running kernel cannot change its size: leave it out of the patch, or replace the whole module or kernel"
+			return e
 		}
 		leaves, bad := c.leaves(it, shapes)
 		var what []string

@@ -46,6 +46,8 @@ type item struct {
 
 	// twin is the same thing in the other version.
 	twin *item
+	// pointedTo is set for data whose address is in other data.
+	pointedTo bool
 	// promoted is set for a function that exists in the kernel but is carried
 	// along as if it were new, because it cannot be redirected.
 	promoted bool
@@ -119,6 +121,7 @@ func view(f *elfobj.File, sp []special) *object {
 	o.leads()
 	o.crossings()
 	o.cold()
+	o.notePointers()
 	return o
 }
 
