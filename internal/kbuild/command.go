@@ -91,7 +91,7 @@ func (inv *invocation) preprocess(ctx context.Context, args ...string) (text []b
 	for range rounds {
 		var made int64
 		if inv.ov != nil {
-			made = inv.ov.made.Load()
+			made = inv.ov.state()
 		}
 		text, log, err := inv.run(ctx, append(args, "-E", "-Wp,-MD,"+depFile, "-o", "-", inv.src)...)
 		if err != nil {
@@ -109,7 +109,7 @@ func (inv *invocation) preprocess(ctx context.Context, args ...string) (text []b
 		if err != nil {
 			return nil, nil, err
 		}
-		if !again && inv.ov.made.Load() == made {
+		if !again && inv.ov.state() == made {
 			return text, deps, nil
 		}
 	}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -34,8 +33,9 @@ type Overlay struct {
 	mu   sync.Mutex
 	real map[string]bool
 	// made counts the folders made real: a compilation during which it changes
-	// may have read a file by a way that is gone when it is looked at.
-	made atomic.Int64
+	// may have read a file by a way that is gone when it is looked at. mu holds it
+	// together with the folders.
+	made int64
 }
 
 // Overlay lays changed files (paths relative to the tree's root; nil means
@@ -105,6 +105,8 @@ func (o *Overlay) Changed(rel string) bool {
 // into the source. It makes those folders real and says whether it made any; the
 // compilation must then be repeated.
 func (o *Overlay) leaks(deps []string) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	any := false
 	for _, dep := range deps {
 		if !o.bases[path.Base(dep)] {
@@ -149,11 +151,16 @@ func (o *Overlay) linkOnTheWay(p string) (string, bool) {
 	return "", false
 }
 
-// materialise turns a linked folder into a real one in one step: other
-// compilations may be reading it.
-func (o *Overlay) materialise(dir string) error {
+// state tells whether folders were made real between two calls.
+func (o *Overlay) state() int64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.made
+}
+
+// materialise turns a linked folder into a real one in one step: other
+// compilations may be reading it. The caller holds mu.
+func (o *Overlay) materialise(dir string) error {
 	if o.real[dir] {
 		return nil
 	}
@@ -169,6 +176,6 @@ func (o *Overlay) materialise(dir string) error {
 		return &os.LinkError{Op: "exchange", Old: place, New: tmp, Err: err}
 	}
 	o.real[dir] = true
-	o.made.Add(1)
+	o.made++
 	return os.RemoveAll(tmp)
 }
