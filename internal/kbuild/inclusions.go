@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -52,6 +53,18 @@ func (t *Tree) readInclusions() *inclusions {
 		k.Files = map[string]*scanned{}
 	}
 	return k
+}
+
+// name says whether any file includes one of that name.
+func (k *inclusions) name(base string) bool {
+	for _, s := range k.Files {
+		for _, inc := range s.Includes {
+			if strings.HasSuffix(inc, base) && path.Base(inc[1:]) == base {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // keepInclusions writes it to disk; a failure only costs time later.

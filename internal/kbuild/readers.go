@@ -5,6 +5,7 @@ package kbuild
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -141,8 +142,23 @@ func (t *Tree) candidate(l *listing, obj string) (*TU, error) {
 }
 
 // Included says whether any other file includes the source, so that a change to
-// it may reach further than the file itself.
+// it may reach further than the file itself. The first call for a source takes
+// as long as listing the whole tree; later ones read what is kept of that.
 func (t *Tree) Included(ctx context.Context, source string) (bool, error) {
+	kept := t.readInclusions()
+	if t.Kind == KindTree { // its files may have changed since
+		all := slices.Collect(maps.Keys(kept.Files))
+		ids := make([]int32, len(all))
+		for i := range ids {
+			ids[i] = int32(i)
+		}
+		if _, err := kept.scan(ctx, all, ids); err != nil {
+			kept.Files = nil // one is gone
+		}
+	}
+	if len(kept.Files) > 0 && !kept.changed && !kept.name(path.Base(source)) {
+		return false, nil
+	}
 	g, _, err := t.graph(ctx)
 	if err != nil {
 		return false, err

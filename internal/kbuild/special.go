@@ -44,16 +44,16 @@ func (t *Tree) special(ctx context.Context, tu *TU, ov *Overlay) error {
 	if err != nil {
 		return err
 	}
-	same, err := sameContents(objs[0].Path, objs[1].Path)
+	same, err := SameContents(objs[0].Path, objs[1].Path)
 	if err != nil || same {
 		return err
 	}
 	return refuse.New(refuse.NoFtraceSite, tu.Source, "the changed header changes this code, which runs outside of the kernel and cannot be redirected")
 }
 
-// sameContents compares all that two objects put into memory, relocations
-// included.
-func sameContents(a, b string) (bool, error) {
+// SameContents says whether two objects put the same into memory, relocations
+// and symbols included.
+func SameContents(a, b string) (bool, error) {
 	x, err := contents(a)
 	if err != nil {
 		return false, err

@@ -131,14 +131,30 @@ func (l *lexer) solid(t token) token {
 	return t
 }
 
+// meaning is next without #line directives.
+func (l *lexer) meaning() (token, bool) {
+	t, ok := l.next()
+	if !ok || t.kind != tokHash {
+		return t, ok
+	}
+	ahead := *l
+	if w, _ := ahead.next(); string(w.text) != "line" {
+		return t, ok
+	}
+	for ok && t.kind != tokEnd {
+		t, ok = l.next()
+	}
+	return l.meaning()
+}
+
 // sameTokens says whether two versions of a header mean the same to the
 // preprocessor wherever they are read: they differ in comments, empty lines and
 // the length of blanks only.
 func sameTokens(a, b []byte) bool {
 	la, lb := newLexer(joinLines(a)), newLexer(joinLines(b))
 	for {
-		x, okx := la.next()
-		y, oky := lb.next()
+		x, okx := la.meaning()
+		y, oky := lb.meaning()
 		if okx != oky {
 			return false
 		}
