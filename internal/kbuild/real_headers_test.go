@@ -44,3 +44,16 @@ func TestRealHeaderOfDriver(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+func TestTmpSkb(t *testing.T) {
+	tr := realTree(t)
+	for _, c := range [][3]string{
+		{"include/linux/skbuff.h", "#define SKB_MAX_ALLOC		(SKB_MAX_ORDER(0, 2))", "#define SKB_MAX_ALLOC		(SKB_MAX_ORDER(0, 1))"},
+		{"include/linux/skbuff.h", "/* These two members must be first to match sk_buff_head. */", "/* These two members are first. */"},
+		{"include/net/tcp.h", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{\n\tif (!sk)\n\t\treturn 0;\n"},
+		{"include/linux/etherdevice.h", "static inline void eth_hw_addr_inherit(struct net_device *dst,\n				       struct net_device *src)\n{", "static inline void eth_hw_addr_inherit(struct net_device *dst,\n				       struct net_device *src)\n{\n\tif (dst == src)\n\t\treturn;"},
+	} {
+		a := affected(t, tr, c[0], c[1], c[2])
+		t.Log(sources(a))
+	}
+}
