@@ -6,102 +6,113 @@ import (
 	"bytes"
 	"errors"
 	"slices"
-	"strings"
 )
 
-// glue is how ## may make one of some names in the files that a set of units
-// reads.
+// glue finds where ## may make one of some names, in the files that a set of
+// units reads.
+//
+// A macro whose body glues its parameters, and may make one of the names with
+// the right arguments, is open. Each use of an open macro is looked at: with its
+// arguments in their places it may make one of the names, or not. Inside of
+// another macro's body that one becomes open; elsewhere the file counts.
 type glue struct {
 	files *fileTexts
 	names []string
-	// made lists by file what is glued there: words that are sure to be in it.
-	made map[int32][][]string
-	// open are macros of which the arguments decide whether one of the names
-	// comes out, directly or through other macros, with the positions of
-	// arguments that are sure to be part of it.
-	open map[string][]int
-	// stands are words that arguments have and that are macros somewhere, with
-	// the words that they may stand for.
+	// given are macros of command lines: nothing is known of what they are.
+	given map[string]bool
+	// open are the open macros with what they make, by its key.
+	open map[string]map[string]pattern
+	// stands are words that are macros somewhere, with the words that they may
+	// stand for.
 	stands map[string][]string
-	// wild are files that use an open macro in a way that is not understood.
-	wild map[int32]bool
+	// makers are files in which one of the names may be made.
+	makers map[int32]bool
+
+	news  map[string]bool // open macros whose uses have to be looked at (again)
+	words map[string]bool // words in patterns that stands has been asked for
 }
 
-// maxOpen bounds the open macros. In Linux 6.1 a dozen glue nothing but their
-// parameters and some hundred have a fixed piece as short as "_".
-const maxOpen = 1500
+// maxOpen bounds the open macros, and maxPatterns what one of them makes. Linux
+// 6.1 has a dozen that glue nothing but their parameters.
+const (
+	maxOpen     = 500
+	maxPatterns = 50
+)
 
 var errManyOpen = errors.New("too many macros glue what they are given")
 
-// findGlue looks through the files: for ##, and for the uses of open macros.
-func findGlue(files *fileTexts, names []string) (*glue, error) {
-	g := &glue{files: files, names: names, made: map[int32][][]string{}, open: map[string][]int{}, wild: map[int32]bool{}, stands: map[string][]string{}}
-	res, err := search(files, func(text []byte) *map[string][]int {
+// findGlue looks through the files.
+func findGlue(files *fileTexts, names []string, given map[string]bool) (*glue, error) {
+	g := &glue{files: files, names: names, given: given, open: map[string]map[string]pattern{}, stands: map[string][]string{},
+		makers: map[int32]bool{}, news: map[string]bool{}, words: map[string]bool{}}
+	type chain struct {
+		macro string
+		p     pattern
+	}
+	res, err := search(files, func(text []byte) *[]chain {
 		if !bytes.Contains(text, []byte("##")) {
 			return nil
 		}
-		open := map[string][]int{}
+		var out []chain
 		dirs, _ := directives(text)
 		for _, d := range dirs {
-			m := defineOf(d)
-			if m == nil {
-				continue
-			}
-			for _, p := range m.pastes() {
-				if slices.ContainsFunc(names, p.makes) {
-					add(open, m.name, p.glued)
+			if m := defineOf(d); m != nil {
+				for _, p := range m.chains() {
+					if g.fits(p) {
+						out = append(out, chain{m.name, p})
+					}
 				}
 			}
 		}
-		return &open
+		return &out
 	})
 	if err != nil {
 		return nil, err
 	}
-	for _, open := range res {
-		for n, glued := range *open {
-			add(g.open, n, glued)
+	for _, chains := range res {
+		for _, c := range *chains {
+			g.add(c.macro, c.p)
 		}
 	}
-	for {
-		again, err := g.followUses()
-		if err != nil || !again {
-			return g, err
-		}
-		if len(g.open) > maxOpen {
-			return nil, errManyOpen
+	for len(g.news) > 0 {
+		if err := g.followUses(); err != nil {
+			return nil, err
 		}
 	}
+	return g, nil
 }
 
-// add notes an open macro and says whether that is news.
-func add(open map[string][]int, name string, glued []int) bool {
-	old, ok := open[name]
-	if !ok {
-		open[name] = glued
-		return true
+func (g *glue) fits(p pattern) bool {
+	return slices.ContainsFunc(g.names, func(n string) bool { return p.fits(n, g.stands) })
+}
+
+// add notes what an open macro makes.
+func (g *glue) add(macro string, p pattern) {
+	if g.open[macro] == nil {
+		g.open[macro] = map[string]pattern{}
 	}
-	open[name] = common(old, glued)
-	return len(open[name]) != len(old)
+	if k := p.key(); g.open[macro][k] == nil {
+		g.open[macro][k] = p
+		g.news[macro] = true
+	}
 }
 
 // use is what the uses of open macros in a file come to.
 type use struct {
-	made [][]string
-	open map[string][]int
-	wild bool
+	open  map[string][]pattern
+	made  bool
+	words []string
 }
 
-// followUses finds where the open macros are used. A macro that passes on
-// nothing but its own parameters is open, too. It says whether more has come to
-// light, so that it has to be done again.
-func (g *glue) followUses() (again bool, err error) {
-	words := wordSearch(keys(g.open))
+// followUses looks at all uses of open macros that are news.
+func (g *glue) followUses() error {
+	news := wordSearch(keys(g.news))
+	clear(g.news)
 	res, err := search(g.files, func(text []byte) *use {
-		if !words.in(text) {
+		if !news.in(text) {
 			return nil
 		}
-		u := &use{open: map[string][]int{}}
+		u := &use{open: map[string][]pattern{}}
 		dirs, rest := directives(text)
 		for _, d := range dirs {
 			if m := defineOf(d); m != nil {
@@ -114,106 +125,37 @@ func (g *glue) followUses() (again bool, err error) {
 		return u
 	})
 	if err != nil {
-		return false, err
+		return err
 	}
-	if again {
-		return true, nil
-	}
+	fresh := map[string]bool{}
 	for id, u := range res {
-		g.made[id] = append(g.made[id], u.made...)
-		if u.wild {
-			g.wild[id] = true
+		if u.made {
+			g.makers[id] = true
 		}
-		for _, pieces := range u.made {
-			for _, n := range pieces {
-				g.stands[n] = nil
+		for macro, patterns := range u.open {
+			for _, p := range patterns {
+				g.add(macro, p)
+			}
+			if len(g.open[macro]) > maxPatterns {
+				return errManyOpen
+			}
+		}
+		for _, w := range u.words {
+			if !g.words[w] {
+				fresh[w] = true
 			}
 		}
 	}
-	return false, g.whatStands()
-}
-
-// whatStands looks for words of arguments that are macros. In most files none
-// is; where one is a single word, that one may be glued instead; what reads a
-// file that makes it anything else is given up on. Macros with parameters do not
-// matter: without a parenthesis behind it their name is not one.
-func (g *glue) whatStands() error {
-	news := keys(g.stands)
-	for len(news) > 0 {
-		set := map[string]bool{}
-		for _, n := range news {
-			set[n] = true
-		}
-		type found struct {
-			words map[string][]string
-			wild  bool
-		}
-		res, err := search(g.files, func(text []byte) *found {
-			if !definesAny(text, set) {
-				return nil
-			}
-			f := &found{words: map[string][]string{}}
-			dirs, _ := directives(text)
-			for _, d := range dirs {
-				m := defineOf(d)
-				if m == nil || !set[m.name] || len(d) > 3 && d[3].is('(') && !d[3].spaced {
-					continue
-				}
-				switch {
-				case len(m.body) == 1 && (m.body[0].kind == tokIdent || m.body[0].kind == tokNumber):
-					f.words[m.name] = append(f.words[m.name], string(m.body[0].text))
-				default:
-					f.wild = true
-				}
-			}
-			return f
-		})
-		if err != nil {
-			return err
-		}
-		news = nil
-		for id, f := range res {
-			if f.wild {
-				g.wild[id] = true
-			}
-			for n, words := range f.words {
-				for _, w := range words {
-					if w == n {
-						continue
-					}
-					g.stands[n] = append(g.stands[n], w)
-					if _, ok := g.stands[w]; !ok {
-						g.stands[w] = nil
-						news = append(news, w)
-					}
-				}
-			}
+	if len(g.open) > maxOpen {
+		return errManyOpen
+	}
+	more, err := g.whatStands(fresh)
+	if more { // what did not fit may do so now
+		for m := range g.open {
+			g.news[m] = true
 		}
 	}
-	return nil
-}
-
-// mayBeIn says whether a piece, or what it stands for, is in the name.
-func (g *glue) mayBeIn(name, piece string, seen map[string]bool) bool {
-	if strings.Contains(name, piece) {
-		return true
-	}
-	seen[piece] = true
-	for _, w := range g.stands[piece] {
-		if !seen[w] && g.mayBeIn(name, w, seen) {
-			return true
-		}
-	}
-	return false
-}
-
-// makes says whether one of the names may be made in the file.
-func (g *glue) makes(id int32) bool {
-	return slices.ContainsFunc(g.made[id], func(pieces []string) bool {
-		return slices.ContainsFunc(g.names, func(name string) bool {
-			return !slices.ContainsFunc(pieces, func(s string) bool { return !g.mayBeIn(name, s, map[string]bool{}) })
-		})
-	})
+	return err
 }
 
 // asks are directives that name a macro without using it.
@@ -222,70 +164,135 @@ var asks = map[string]bool{"ifdef": true, "ifndef": true, "undef": true}
 // note looks at all uses in a text, or in the body of the macro by.
 func (g *glue) note(u *use, toks []token, by *macroBody) {
 	for i, t := range toks {
-		if t.kind != tokIdent {
+		if t.kind != tokIdent || g.open[string(t.text)] == nil || hashes(toks, i+1) || i > 1 && hashes(toks, i-2) {
 			continue
 		}
-		if _, ok := g.open[string(t.text)]; !ok {
-			continue
-		}
-		fixed, passed, ok := g.pieces(toks, i, by)
-		switch {
-		case len(fixed) > 0:
-			u.made = append(u.made, fixed)
-		case ok && by != nil:
-			add(u.open, by.name, passed)
-		default:
-			u.wild = true
+		for _, p := range g.results(toks, i, by) {
+			for _, x := range p {
+				if x.kind == pieceWord {
+					u.words = append(u.words, x.text)
+				}
+			}
+			switch {
+			case !g.fits(p):
+			case by != nil:
+				u.open[by.name] = append(u.open[by.name], p)
+			default:
+				u.made = true
+			}
 		}
 	}
 }
 
-// pieces gives the words that are sure to be in what the use of an open macro
-// makes, and the positions of parameters of the macro by that are.
-func (g *glue) pieces(toks []token, at int, by *macroBody) (fixed []string, passed []int, ok bool) {
+// results lists what the open macro that stands at a place makes there.
+func (g *glue) results(toks []token, at int, by *macroBody) (out []pattern) {
 	args, _, ok := arguments(toks, at)
-	if !ok {
-		return nil, nil, false
-	}
-	for _, pos := range g.open[string(toks[at].text)] {
-		if pos >= len(args) || len(args[pos]) == 0 {
-			continue
-		}
-		a := args[pos]
-		w := string(a[0].text)
-		if _, isOpen := g.open[w]; isOpen {
-			if _, end, ok := arguments(a, 0); ok && end == len(a) {
-				f, p, _ := g.pieces(a, 0, by)
-				fixed, passed = append(fixed, f...), append(passed, p...)
+	for _, p := range g.open[string(toks[at].text)] {
+		here := []pattern{nil}
+		for _, x := range p {
+			alternatives := []pattern{{x}}
+			if x.kind == pieceParam {
+				alternatives = []pattern{{piece{}}}
+				if ok && x.param < len(args) {
+					alternatives = g.argument(args[x.param], by)
+				}
 			}
-			continue
-		}
-		for _, t := range chain(a) {
-			if pos, ok := by.param(t); ok {
-				passed = append(passed, pos)
-			} else if w := string(t.text); !counters[w] {
-				fixed = append(fixed, w)
+			var longer []pattern
+			for _, h := range here {
+				for _, a := range alternatives {
+					longer = append(longer, append(slices.Clip(h), a...))
+				}
+			}
+			if here = longer; len(here) > maxPatterns {
+				return []pattern{{piece{}}}
 			}
 		}
+		out = append(out, here...)
 	}
-	return fixed, passed, true
+	return out
 }
 
-// counters are macros that the compiler gives a number each time.
-var counters = map[string]bool{"__COUNTER__": true, "__LINE__": true, "__INCLUDE_LEVEL__": true}
-
-// chain gives the words of an argument that is one word, or several with ##
-// between them; nothing for any other, of which only an end would be glued.
-func chain(arg []token) (out []token) {
+// argument lists what an argument may be, as far as it is part of a name: one
+// word, words glued together, or what an open macro makes.
+func (g *glue) argument(arg []token, by *macroBody) []pattern {
+	if len(arg) == 0 {
+		return []pattern{nil}
+	}
+	if len(arg) > 1 && g.open[string(arg[0].text)] != nil {
+		if _, end, ok := arguments(arg, 0); ok && end == len(arg) {
+			return g.results(arg, 0, by)
+		}
+	}
+	var p pattern
 	for i, t := range arg {
-		if word := t.kind == tokIdent || t.kind == tokNumber; i%3 == 0 && word {
-			out = append(out, t)
-		} else if i%3 == 0 || !t.is('#') {
-			return nil
+		switch {
+		case i%3 == 0 && (t.kind == tokIdent || t.kind == tokNumber):
+			x := by.piece(t, len(arg) > 1)
+			if g.given[x.text] {
+				x = piece{}
+			}
+			p = append(p, x)
+		case i%3 == 0 || !t.is('#'):
+			return []pattern{{piece{}}}
 		}
 	}
 	if len(arg)%3 != 1 {
-		return nil
+		return []pattern{{piece{}}}
 	}
-	return out
+	return []pattern{p}
+}
+
+// whatStands looks for words that are macros. In most files none is; where one
+// is a single word, that one may be glued instead. What reads a file that makes
+// it anything else is given up on. Macros with parameters do not matter: without
+// a parenthesis behind it their name is not one.
+func (g *glue) whatStands(news map[string]bool) (more bool, err error) {
+	type found struct {
+		words map[string]string
+		wild  bool
+	}
+	for len(news) > 0 {
+		res, err := search(g.files, func(text []byte) *found {
+			if !definesAny(text, news) {
+				return nil
+			}
+			f := &found{words: map[string]string{}}
+			dirs, _ := directives(text)
+			for _, d := range dirs {
+				m := defineOf(d)
+				switch {
+				case m == nil || !news[m.name] || len(d) > 3 && d[3].is('(') && !d[3].spaced:
+				case len(m.body) == 1 && (m.body[0].kind == tokIdent || m.body[0].kind == tokNumber):
+					f.words[m.name] = string(m.body[0].text)
+				case len(m.body) > 0 && (m.body[0].kind == tokPunct || m.body[0].kind == tokString) && m.body[len(m.body)-1].kind == tokPunct:
+					// Brackets or a text at both ends cannot be glued to a name.
+				default:
+					f.wild = true
+				}
+			}
+			return f
+		})
+		if err != nil {
+			return false, err
+		}
+		for w := range news {
+			g.words[w] = true
+		}
+		news = map[string]bool{}
+		for id, f := range res {
+			if f.wild {
+				g.makers[id] = true
+			}
+			for n, w := range f.words {
+				if !slices.Contains(g.stands[n], w) && w != n {
+					g.stands[n] = append(g.stands[n], w)
+					more = true
+					if !g.words[w] {
+						news[w] = true
+					}
+				}
+			}
+		}
+	}
+	return more, nil
 }

@@ -40,7 +40,7 @@ func (t *Tree) mayNotice(ctx context.Context, ov *Overlay, files []string, cands
 	}
 	t.progress("looking for users of what changes", 0, 0)
 	n := &noticing{names: names, fresh: fresh, declared: map[string]bool{}, active: map[int32]bool{}}
-	n.files = g.readBy(ctx, cands)
+	n.files, n.given = g.readBy(ctx, cands), commandLineMacros(cands)
 	for _, f := range files {
 		if id, ok := g.ids[t.paths([]string{f})[0]]; ok && ov.changed[f] != nil {
 			n.files.changed[id] = ov.changed[f]
@@ -97,6 +97,8 @@ type noticing struct {
 	// declared are names of functions and types. Where one is a macro as well,
 	// the declaration may be one of another name.
 	declared map[string]bool
+	// given are macros of the units' command lines.
+	given map[string]bool
 	// active are the files in which a name is used so that code may differ.
 	active map[int32]bool
 }
@@ -169,16 +171,23 @@ func (n *noticing) follow() (bool, error) {
 // look finds what a file does with the names. Only in headers are there parts
 // that lead to no code; assembly and sources are taken as a whole.
 func (n *noticing) look(m *mention, path string, text []byte, names map[string]bool) {
-	if !strings.HasSuffix(path, ".h") {
-		m.active = true
-		return
+	var all []item
+	if strings.HasSuffix(path, ".h") {
+		all = items(text)
 	}
-	all := items(text)
 	if all == nil {
-		m.active = true
-		return
+		dirs, rest := directives(text)
+		all = []item{{toks: rest}}
+		for _, d := range dirs {
+			it := directiveItem(d)
+			it.macro = ""
+			all = append(all, it)
+		}
 	}
 	for _, it := range all {
+		if len(it.toks) > 1 && it.toks[0].kind == tokHash && string(it.toks[1].text) == "include" && includesByName(it.toks) {
+			continue
+		}
 		if it.tests != "" && !n.fresh[it.tests] {
 			continue
 		}
@@ -197,6 +206,12 @@ func (n *noticing) look(m *mention, path string, text []byte, names map[string]b
 	}
 }
 
+// includesByName says that a file's name stands in the #include, which is no use
+// of the words in it; else a macro does.
+func includesByName(dir []token) bool {
+	return len(dir) > 2 && (dir[2].is('<') || dir[2].kind == tokString)
+}
+
 func mentions(t token, names map[string]bool) bool {
 	switch t.kind {
 	case tokIdent:
@@ -209,17 +224,12 @@ func mentions(t token, names map[string]bool) bool {
 
 // glued adds the files in which ## may make one of the names.
 func (n *noticing) glued() error {
-	g, err := findGlue(n.files, keys(n.names))
+	g, err := findGlue(n.files, keys(n.names), n.given)
 	if err != nil {
 		return err
 	}
-	for id := range g.wild {
+	for id := range g.makers {
 		n.active[id] = true
-	}
-	for id := range g.made {
-		if g.makes(id) {
-			n.active[id] = true
-		}
 	}
 	return nil
 }
@@ -229,6 +239,19 @@ func (n *noticing) onCommandLine(u *TU) bool {
 	return slices.ContainsFunc(u.Compile, func(w string) bool {
 		return strings.HasPrefix(w, "-D") && mentionsAny([]byte(w[2:]), n.names)
 	})
+}
+
+func commandLineMacros(units []*TU) map[string]bool {
+	out := map[string]bool{}
+	for _, u := range units {
+		for _, w := range u.Compile {
+			if def, ok := strings.CutPrefix(w, "-D"); ok {
+				name, _, _ := strings.Cut(def, "=")
+				out[name] = true
+			}
+		}
+	}
+	return out
 }
 
 // readBy lists all files that the units may read.

@@ -3,9 +3,13 @@
 package kbuild
 
 import (
+	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/lupatch/lupatch/internal/refuse"
 )
 
 // affected is what replacing a text of a file comes to.
@@ -36,8 +40,9 @@ func TestRealHeaderOfDriver(t *testing.T) {
 		t.Errorf("a comment: %+v", a)
 	}
 	a = affected(t, tr, dir+"e1000_hw.h", "#define E1000_ERR_EEPROM   1", "#define E1000_ERR_EEPROM   7")
-	_ = a
-	t.Log(sources(a))
+	if got := sources(a); !slices.Equal(got, []string{dir + "e1000_hw.c"}) || a.Units[0].Unit != "e1000" || a.Differ != 1 {
+		t.Errorf("%v of %+v", got, a)
+	}
 	// A C file that is part of another.
 	a = affected(t, tr, "kernel/sched/rt.c", "int sched_rr_timeslice = RR_TIMESLICE;", "int sched_rr_timeslice = RR_TIMESLICE + 1;")
 	if got := sources(a); !slices.Equal(got, []string{"kernel/sched/build_policy.c"}) {
@@ -45,15 +50,78 @@ func TestRealHeaderOfDriver(t *testing.T) {
 	}
 }
 
-func TestTmpSkb(t *testing.T) {
+// TestRealWideHeaders changes headers that thousands of files read. What is to
+// be compiled is known by hand.
+func TestRealWideHeaders(t *testing.T) {
 	tr := realTree(t)
-	for _, c := range [][3]string{
-		{"include/linux/skbuff.h", "#define SKB_MAX_ALLOC		(SKB_MAX_ORDER(0, 2))", "#define SKB_MAX_ALLOC		(SKB_MAX_ORDER(0, 1))"},
-		{"include/linux/skbuff.h", "/* These two members must be first to match sk_buff_head. */", "/* These two members are first. */"},
-		{"include/net/tcp.h", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{\n\tif (!sk)\n\t\treturn 0;\n"},
-		{"include/linux/etherdevice.h", "static inline void eth_hw_addr_inherit(struct net_device *dst,\n				       struct net_device *src)\n{", "static inline void eth_hw_addr_inherit(struct net_device *dst,\n				       struct net_device *src)\n{\n\tif (dst == src)\n\t\treturn;"},
+	const skbuff, tcp = "include/linux/skbuff.h", "include/net/tcp.h"
+	for _, c := range []struct {
+		file, old, new string
+		readers, most  int // at least, and at most compared
+		want           []string
+	}{
+		{skbuff, "/* These two members must be first to match sk_buff_head. */", "/* These two members\n\t\t\t * are first. */", 0, 0, nil},
+		{skbuff, "#define SKB_MAX_ALLOC		(SKB_MAX_ORDER(0, 2))", "#define SKB_MAX_ALLOC		(SKB_MAX_ORDER(0, 1))", 4500, 20,
+			[]string{"net/core/filter.c", "net/ipv4/ip_output.c", "net/ipv6/ip6_output.c", "net/unix/af_unix.c"}},
+		{tcp, "static inline u32 tcp_rto_min_us(struct sock *sk)\n{", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{\n\tif (!sk)\n\t\treturn 0;\n", 400, 20,
+			[]string{"net/ipv4/tcp_input.c", "net/ipv4/tcp_output.c"}},
 	} {
-		a := affected(t, tr, c[0], c[1], c[2])
-		t.Log(sources(a))
+		a := affected(t, tr, c.file, c.old, c.new)
+		if a.Readers < c.readers || a.Compared > c.most || a.Differ < len(c.want) || !slices.Equal(sources(a), c.want) {
+			t.Errorf("%s: %+v, %q", c.file, a, sources(a))
+		}
+	}
+}
+
+// What is left out without a comparison has no difference: a sample of it.
+func TestRealLeftOut(t *testing.T) {
+	tr := realTree(t)
+	const h = "include/linux/skbuff.h"
+	ov := overlay(t, tr, map[string][]byte{h: edit(t, tr, h, "static inline struct dst_entry *skb_dst(const struct sk_buff *skb)\n{", "static inline struct dst_entry *skb_dst(const struct sk_buff *skb)\n{\n\tif (!skb)\n\t\treturn NULL;\n")})
+	all, err := tr.readersOf(t.Context(), []string{h})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := tr.mayNotice(t.Context(), ov, []string{h}, all)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d of %d may notice", len(kept), len(all))
+	if len(kept) < 50 || len(kept) > len(all)/2 {
+		t.Errorf("%d of %d units are compared", len(kept), len(all))
+	}
+	left := slices.DeleteFunc(slices.Clone(all), func(u *TU) bool { return slices.Contains(kept, u) })
+	rnd := rand.New(rand.NewPCG(4711, 1))
+	for range 10 {
+		u := left[rnd.IntN(len(left))]
+		_, _, code, err := tr.differ(t.Context(), u, ov)
+		if err != nil || code {
+			t.Errorf("%s: differs %t, %v", u.Source, code, err)
+		}
+	}
+}
+
+// Changes that no livepatch can carry out, because headers are used for more
+// than compiling C.
+func TestRealHeaderRefused(t *testing.T) {
+	tr := realTree(t)
+	for _, c := range []struct {
+		file, old, new string
+		id             refuse.ID
+		where, text    string
+	}{
+		// By assembly alone.
+		{"arch/x86/entry/calling.h", "\tpushq\t%rsi\t\t/* pt_regs->si */", "\tpushq\t%rdi\t\t/* pt_regs->si */", refuse.NoFtraceSite, "arch/x86/", "assembly"},
+		// A table of names is made of its comments.
+		{"arch/x86/include/asm/cpufeatures.h", "#define X86_FEATURE_FPU", "#define X86_FEATURE_FPU_", refuse.HeaderScope, "arch/x86/include/asm/cpufeatures.h", "by a script"},
+		// Constants for assembly are made of it.
+		{"include/linux/kbuild.h", `: : "i" (val))`, `: : "i" (val + 8))`, refuse.HeaderScope, "include/linux/kbuild.h", "constants"},
+	} {
+		ov := overlay(t, tr, map[string][]byte{c.file: edit(t, tr, c.file, c.old, c.new)})
+		a, err := tr.Affected(t.Context(), ov, []string{c.file}, nil, 0)
+		wantRefusal(t, err, c.id, c.text)
+		if e, ok := refuse.As(err); a != nil || ok && !strings.HasPrefix(e.Where, c.where) {
+			t.Errorf("%s: %+v, %v", c.file, a, err)
+		}
 	}
 }
