@@ -11,11 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"github.com/google/renameio/v2"
 	"github.com/lupatch/lupatch/internal/kbuild"
-	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/patchgen/include"
 )
 
@@ -46,7 +44,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if j.change, err = readPatch(opt.Patch, text, tree.Src, opt.Fuzz); err != nil {
 		return nil, err
 	}
-	overlay, err := tree.Overlay(j.change.files)
+	overlay, err := tree.Overlay(j.change.laidOut())
 	if err != nil {
 		return nil, err
 	}
@@ -68,27 +66,4 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 		return nil, err
 	}
 	return &Result{Path: out, Manifest: man, Stages: c.stages, Notes: append(slices.Clone(tree.Notes), j.notes...)}, nil
-}
-
-// sources lists the C files to compile: those the patch changes, and those
-// that read a changed header.
-func (j *job) sources(ctx context.Context) ([]string, error) {
-	var out []string
-	for name := range j.change.files {
-		if strings.HasSuffix(name, ".c") {
-			out = append(out, name)
-			continue
-		}
-		deps, err := j.tree.Dependents(ctx, name)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, deps...)
-	}
-	slices.Sort(out)
-	out = slices.Compact(out)
-	if len(out) == 0 {
-		return nil, refuse.New(refuse.NothingChanged, "", "no file that this configuration builds reads what the patch changes")
-	}
-	return out, nil
 }

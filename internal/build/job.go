@@ -48,10 +48,14 @@ type unit struct {
 	tu *kbuild.TU
 	// shipped has the kernel's own flags; old and new are to be compared.
 	shipped, old, new *elfobj.File
+	shippedPath       string
 	oldPath, newPath  string
 	placed            *runpre.Result
 	result            *patchgen.Result
 	digests           map[string]patchgen.Digest
+	// byHeader says that the patch does not touch the source itself, only
+	// something that it includes.
+	byHeader bool
 }
 
 func (j *job) run(ctx context.Context) ([]byte, *manifest.Manifest, error) {
@@ -74,42 +78,6 @@ func (j *job) run(ctx context.Context) ([]byte, *manifest.Manifest, error) {
 	}
 	j.clock.start("link")
 	return j.link(ctx, units)
-}
-
-// compile makes three objects of every unit: as shipped, to verify; and old
-// and new with a section for each function, to compare.
-func (j *job) compile(ctx context.Context) ([]*unit, error) {
-	sources, err := j.sources(ctx)
-	if err != nil {
-		return nil, err
-	}
-	j.clock.start("compile")
-	var units []*unit
-	var jobs []kbuild.Job
-	for _, s := range sources {
-		tu, err := j.tree.TU(ctx, s)
-		if err != nil {
-			return nil, err
-		}
-		units = append(units, &unit{tu: tu})
-		jobs = append(jobs,
-			kbuild.Job{TU: tu, Flavor: kbuild.Shipped, ExtraFlags: j.opt.ExtraFlags},
-			kbuild.Job{TU: tu, Flavor: kbuild.Sections, ExtraFlags: j.opt.ExtraFlags},
-			kbuild.Job{TU: tu, Flavor: kbuild.Sections, Overlay: j.overlay, ExtraFlags: j.opt.ExtraFlags})
-	}
-	objs, err := j.tree.CompileAll(ctx, jobs)
-	if err != nil {
-		return nil, err
-	}
-	for i, u := range units {
-		u.oldPath, u.newPath = objs[3*i+1].Path, objs[3*i+2].Path
-		for k, dst := range []**elfobj.File{&u.shipped, &u.old, &u.new} {
-			if *dst, err = elfobj.ReadFile(objs[3*i+k].Path); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return units, nil
 }
 
 // readShipped opens what the distribution ships of the units under work. The

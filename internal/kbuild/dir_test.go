@@ -195,8 +195,29 @@ func TestRealModuleDir(t *testing.T) {
 	if err != nil || len(units) != 2 || units[0].Source != "main.c" {
 		t.Fatalf("%v, %v", units, err)
 	}
-	if deps, err := tr.Dependents(t.Context(), "sub/part.h"); err != nil || !slices.Equal(deps, []string{"main.c", "sub/part.c"}) {
-		t.Errorf("%v, %v", deps, err)
+	const part = "#define PART 1\nint part(int a);\n"
+	for _, c := range []struct {
+		new             string
+		readers, differ int
+		units           []string
+	}{
+		{"/* Part. */\n" + part, 0, 0, nil},
+		{part + "int other(int a);\n", 2, 2, nil},
+		{part + "#define OTHER 2\n", 2, 0, nil},
+		{strings.Replace(part, "int a", "long a", 1), 2, 2, []string{"main.c", "sub/part.c"}},
+		{strings.Replace(part, "PART 1", "PART 2", 1), 2, 1, []string{"sub/part.c"}},
+	} {
+		a, err := tr.Affected(t.Context(), overlay(t, tr, map[string][]byte{"sub/part.h": []byte(c.new)}), []string{"sub/part.h"}, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var units []string
+		for _, u := range a.Units {
+			units = append(units, u.Source)
+		}
+		if a.Readers != c.readers || a.Differ != c.differ || !slices.Equal(units, c.units) {
+			t.Errorf("%q: %+v, %q", c.new, a, units)
+		}
 	}
 	ov := overlay(t, tr, map[string][]byte{"sub/part.h": []byte("#define PART 1\nint part(int a);\n/* same */\n")})
 	plain, err := tr.CompileAll(t.Context(), []Job{{TU: units[0], Flavor: Shipped}, {TU: units[1], Flavor: Shipped}})

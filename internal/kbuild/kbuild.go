@@ -101,6 +101,9 @@ type Tree struct {
 	mu       sync.Mutex
 	listings map[string]*listing
 
+	graphMu  sync.Mutex
+	included *graph
+
 	idOnce sync.Once
 	id     string
 	idErr  error

@@ -61,23 +61,39 @@ func (t *Tree) list(ctx context.Context, dir string) (*listing, error) {
 	if t.Kind == KindModule {
 		dir = "." // its makefile is asked as a whole
 	}
+	keep := ""
+	if t.Kind == KindPackages { // another tree's makefiles may change at any time
+		keep = strings.ReplaceAll(dir, "/", "_")
+	}
+	return t.listFolder(ctx, dir, t.Obj, keep)
+}
+
+// listFolder is list for a build folder, with the name under which the answer is
+// kept on disk; empty means that it is not.
+func (t *Tree) listFolder(ctx context.Context, dir, obj, keep string) (*listing, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if l, ok := t.listings[dir]; ok {
+	key := dir
+	if obj != t.Obj {
+		key = "full:" + dir
+	}
+	if l, ok := t.listings[key]; ok {
 		return l, nil
 	}
-	kept := filepath.Join(t.cache, "commands", t.key, "v"+listingVersion, strings.ReplaceAll(dir, "/", "_")+".json.zst")
-	if l, ok := readListing(kept); ok {
-		l.obj = t.Obj
-		t.listings[dir] = l
-		return l, nil
+	kept := filepath.Join(t.cache, "commands", t.key, "v"+listingVersion, keep+".json.zst")
+	if keep != "" {
+		if l, ok := readListing(kept); ok {
+			l.obj = obj
+			t.listings[key] = l
+			return l, nil
+		}
 	}
-	l, err := t.askMake(ctx, dir, t.Obj)
+	l, err := t.askMake(ctx, dir, obj)
 	if err != nil {
 		return nil, fmt.Errorf("asking the makefiles about %s: %w", dir, err)
 	}
-	t.listings[dir] = l
-	if t.Kind == KindPackages { // another tree's makefiles may change at any time
+	t.listings[key] = l
+	if keep != "" {
 		keepListing(kept, l)
 	}
 	return l, nil
@@ -94,7 +110,13 @@ func (t *Tree) askMake(ctx context.Context, dir, obj string) (*listing, error) {
 	if t.Kind == KindModule {
 		cmd = t.moduleCommand(ctx, obj, src, "-n", "-k")
 	} else {
-		cmd = t.makeCommand(ctx, src, obj, "-n", "-k", dir+"/")
+		args := []string{"-n", "-k", dir + "/"}
+		if dir == "." {
+			t.progress("listing what the kernel is made of", 0, 0)
+			// What several makes print would get mixed up without -Oline.
+			args = append(args, fmt.Sprintf("-j%d", t.opt.Jobs), "-Oline")
+		}
+		cmd = t.makeCommand(ctx, src, obj, args...)
 	}
 	out, log, err := runMake(cmd)
 	if ctx.Err() != nil {

@@ -7,8 +7,6 @@ import (
 	"debug/elf"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -47,42 +45,6 @@ func TestRealExportCRC(t *testing.T) {
 		if (crc != got[name]) != (name == "eth_mac_addr") {
 			t.Errorf("changed prototype of eth_mac_addr: %s is %#x, was %#x", name, crc, got[name])
 		}
-	}
-}
-
-func TestRealDependents(t *testing.T) {
-	tr := realTree(t)
-	dir := "drivers/net/ethernet/intel/e1000/"
-	got, err := tr.Dependents(t.Context(), dir+"e1000_hw.h")
-	if err != nil || len(got) != 4 || got[0] != dir+"e1000_ethtool.c" {
-		t.Errorf("%v, %v", got, err)
-	}
-	// A C file that is part of another.
-	if got, err = tr.Dependents(t.Context(), "kernel/sched/rt.c"); err != nil || !slices.Equal(got, []string{"kernel/sched/build_policy.c"}) {
-		t.Errorf("%v, %v", got, err)
-	}
-	u := tu(t, tr, dir+"e1000_param.c")
-	a, err := tr.Preprocess(t.Context(), u, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := dir + "e1000_hw.h"
-	ov := overlay(t, tr, map[string][]byte{h: append(edit(t, tr, h, "", ""), []byte("/* a comment */\n")...)})
-	if b, err := tr.Preprocess(t.Context(), u, ov); err != nil || !bytes.Equal(a, b) {
-		t.Errorf("a comment changes the text: %v", err)
-	}
-	ov = overlay(t, tr, map[string][]byte{h: append(edit(t, tr, h, "", ""), []byte("int lupatch_seen;\n")...)})
-	if b, err := tr.Preprocess(t.Context(), u, ov); err != nil || !bytes.Contains(b, []byte("lupatch_seen")) {
-		t.Errorf("the changed header is not read: %v", err)
-	}
-}
-
-// TestRealReadersElsewhere: a driver's header that another driver finds by -I.
-func TestRealReadersElsewhere(t *testing.T) {
-	tr := realTree(t)
-	_, err := tr.Dependents(t.Context(), "drivers/net/ethernet/chelsio/libcxgb/libcxgb_ppm.h")
-	if e, ok := refuse.As(err); !ok || e.ID != refuse.HeaderScope || !strings.Contains(e.Detail, "cxgb") {
-		t.Errorf("%v", err)
 	}
 }
 

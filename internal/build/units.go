@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package build
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
+	"github.com/lupatch/lupatch/internal/kbuild"
+	"github.com/lupatch/lupatch/internal/refuse"
+)
+
+// compile makes three objects of every unit: as shipped, to verify; and old
+// and new with a section for each function, to compare. Of a unit that is there
+// because of a header only, the first is left out as long as the other two may
+// turn out the same.
+func (j *job) compile(ctx context.Context) ([]*unit, error) {
+	units, err := j.units(ctx)
+	if err != nil {
+		return nil, err
+	}
+	j.clock.start("compile")
+	var jobs []kbuild.Job
+	for _, u := range units {
+		jobs = append(jobs, j.compilation(u, kbuild.Sections, nil), j.compilation(u, kbuild.Sections, j.overlay))
+		if !u.byHeader {
+			jobs = append(jobs, j.compilation(u, kbuild.Shipped, nil))
+		}
+	}
+	objs, err := j.tree.CompileAll(ctx, jobs)
+	if err != nil {
+		return nil, err
+	}
+	var late []kbuild.Job
+	units, err = keep(units, func(u *unit) (bool, error) {
+		u.oldPath, u.newPath = objs[0].Path, objs[1].Path
+		objs = objs[2:]
+		if !u.byHeader {
+			u.shippedPath = objs[0].Path
+			objs = objs[1:]
+			return true, nil
+		}
+		same, err := kbuild.SameContents(u.oldPath, u.newPath)
+		if err == nil && !same {
+			late = append(late, j.compilation(u, kbuild.Shipped, nil))
+		}
+		return !same, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(units) == 0 {
+		return nil, refuse.New(refuse.NothingChanged, j.change.first(), "old and new version compile to the same machine code in every file that reads it")
+	}
+	if objs, err = j.tree.CompileAll(ctx, late); err != nil {
+		return nil, err
+	}
+	for _, u := range units {
+		if u.byHeader {
+			u.shippedPath = objs[0].Path
+			objs = objs[1:]
+		}
+		for path, to := range map[string]**elfobj.File{u.shippedPath: &u.shipped, u.oldPath: &u.old, u.newPath: &u.new} {
+			if *to, err = elfobj.ReadFile(path); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return units, nil
+}
+
+func (j *job) compilation(u *unit, f kbuild.Flavor, ov *kbuild.Overlay) kbuild.Job {
+	return kbuild.Job{TU: u.tu, Flavor: f, Overlay: ov, ExtraFlags: j.opt.ExtraFlags}
+}
+
+// keep gives the units for which f says yes.
+func keep(units []*unit, f func(*unit) (bool, error)) (out []*unit, err error) {
+	for _, u := range units {
+		yes, err := f(u)
+		if err != nil {
+			return nil, err
+		}
+		if yes {
+			out = append(out, u)
+		}
+	}
+	return out, nil
+}
+
+// units lists what to compile: the C files that the patch changes, and those
+// whose code a changed header may alter.
+func (j *job) units(ctx context.Context) ([]*unit, error) {
+	var units []*unit
+	var direct, included []string
+	for _, name := range slices.Sorted(maps.Keys(j.change.files)) {
+		if !strings.HasSuffix(name, ".c") {
+			included = append(included, name)
+			continue
+		}
+		reached, err := j.tree.Included(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		if reached {
+			included = append(included, name)
+		}
+		tu, err := j.tree.TU(ctx, name)
+		if e, ok := refuse.As(err); ok && e.ID == refuse.PatchScope && reached {
+			continue // it is a part of other files only
+		} else if err != nil {
+			return nil, err
+		}
+		direct = append(direct, name)
+		units = append(units, &unit{tu: tu})
+	}
+	if len(included) > 0 {
+		j.clock.start("headers")
+		a, err := j.tree.Affected(ctx, j.overlay, included, direct, j.opt.MaxUnits)
+		if err != nil {
+			return nil, err
+		}
+		j.notes = append(j.notes, fmt.Sprintf("%s: %d files may read it; %d were compared, in %d the preprocessed text differs, %d are compiled",
+			strings.Join(included, ", "), a.Readers, a.Compared, a.Differ, len(a.Units)))
+		for _, tu := range a.Units {
+			units = append(units, &unit{tu: tu, byHeader: true})
+		}
+		if len(units) == 0 && a.Readers == 0 {
+			return nil, refuse.New(refuse.NothingChanged, included[0], "only comments differ, or no file that this configuration builds reads it")
+		}
+	}
+	if len(units) == 0 {
+		return nil, refuse.New(refuse.NothingChanged, j.change.first(), "no file that this configuration builds makes other code of it")
+	}
+	return units, nil
+}
