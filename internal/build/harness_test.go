@@ -21,6 +21,7 @@ import (
 
 const (
 	versionC = "fs/proc/version.c"
+	bcdH     = "include/linux/bcd.h"
 	meminfoC = "fs/proc/meminfo.c"
 	e1000C   = "drivers/net/ethernet/intel/e1000/e1000_main.c"
 	e1000H   = "drivers/net/ethernet/intel/e1000/e1000.h"

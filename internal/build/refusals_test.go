@@ -62,7 +62,7 @@ var refused = []struct {
 		refusal{refuse.ExportCRC, "mma7455_core_probe", []string{"would change from 0x", "to 0x"}}},
 
 	{"header of the kernel", []edit{{"include/linux/bcd.h", "#define bcd2bin(x)", "#define bcd2bin_(x)"}},
-		refusal{refuse.HeaderScope, "include/linux/bcd.h", []string{"whole kernel"}}},
+		refusal{refuse.CompileFailed, "drivers/firmware/efi/cper.c", []string{"error:", "bcd2bin"}}},
 	{"not built", []edit{{"drivers/irqchip/irq-gic.c", "#include <linux/init.h>\n", "#include <linux/init.h>\n\n"}},
 		refusal{refuse.PatchScope, "drivers/irqchip/irq-gic.c", []string{"configuration"}}},
 	{"Kconfig", []edit{{"fs/proc/Kconfig", "config PROC_FS\n", "config PROC_FS\n\t# on\n"}},
@@ -92,6 +92,18 @@ func TestRefused(t *testing.T) {
 			_, err := attempt(t, diffOf(t, c.edits...))
 			c.want.check(t, err)
 		})
+	}
+}
+
+// A header leads to more files than asked for: the message says so, with some of
+// them, and what to do.
+func TestRefusedScope(t *testing.T) {
+	realTree(t)
+	patch := diffOf(t, edit{bcdH, "#define const_bcd2bin(x)	(((x) & 0x0f) + ((x) >> 4) * 10)", "#define const_bcd2bin(x)	(((x) & 0x0f) + ((x) >> 4) * 9)"})
+	_, err := attempt(t, patch, func(o *build.Options) { o.MaxUnits = 2 })
+	refusal{refuse.HeaderScope, bcdH, []string{"more than 2 would have to be compiled", ".c"}}.check(t, err)
+	if e, _ := refuse.As(err); !strings.Contains(e.Advice(), "--max-units") {
+		t.Errorf("the advice is %q", e.Advice())
 	}
 }
 

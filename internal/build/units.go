@@ -64,8 +64,11 @@ func (j *job) compile(ctx context.Context) ([]*unit, error) {
 			u.shippedPath = objs[0].Path
 			objs = objs[1:]
 		}
-		for path, to := range map[string]**elfobj.File{u.shippedPath: &u.shipped, u.oldPath: &u.old, u.newPath: &u.new} {
-			if *to, err = elfobj.ReadFile(path); err != nil {
+		for _, o := range []struct {
+			path string
+			to   **elfobj.File
+		}{{u.shippedPath, &u.shipped}, {u.oldPath, &u.old}, {u.newPath, &u.new}} {
+			if *o.to, err = elfobj.ReadFile(o.path); err != nil {
 				return nil, err
 			}
 		}

@@ -24,6 +24,8 @@ var accepted = []struct {
 		[]string{"ext4:read_mmp_block"}, nil},
 	{"header of a driver", []edit{{e1000H, "#define E1000_MAX_TXD\t\t\t256\n", "#define E1000_MAX_TXD\t\t\t200\n"}},
 		[]string{"e1000:e1000_check_options", "e1000:e1000_get_ringparam", "e1000:e1000_set_ringparam"}, nil},
+	{"header of the network stack", []edit{{"include/net/tcp.h", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{\n\tif (!sk)\n\t\treturn 0;\n"}},
+		[]string{"vmlinux:tcp_ack_update_rtt", "vmlinux:tcp_schedule_loss_probe.part.0"}, nil},
 	{"many special sections", []edit{{"net/ipv4/tcp_ipv4.c", "\tif (unlikely(th->doff < sizeof(struct tcphdr) / 4)) {\n\t\tdrop_reason = SKB_DROP_REASON_PKT_TOO_SMALL;\n", "\tif (unlikely(th->doff < 1 + sizeof(struct tcphdr) / 4)) {\n\t\tdrop_reason = SKB_DROP_REASON_PKT_TOO_SMALL;\n"}},
 		[]string{"vmlinux:tcp_v4_rcv"}, []string{"__jump_table", ".smp_locks", ".static_call_sites"}},
 	{"alternatives and paravirt", []edit{{"arch/x86/kernel/process_64.c", "\tcase ARCH_GET_FS: {\n\t\tunsigned long base = x86_fsbase_read_task(task);\n", "\tcase ARCH_GET_FS: {\n\t\tunsigned long base = x86_fsbase_read_task(task) & ~1UL;\n"}},
