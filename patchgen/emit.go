@@ -94,7 +94,10 @@ func (e *emitter) place(it *item) {
 		Entsize: it.sec.Entsize, Size: it.lead + it.size, Data: append(it.leading(), blank(it)...),
 	}
 	e.at[it] = it.lead
-	if s.Type == elf.SHT_NOBITS {
+	switch {
+	case percpu(it):
+		s.Type = elf.SHT_PROGBITS // the loader copies it to each processor
+	case s.Type == elf.SHT_NOBITS:
 		s.Data = nil
 	}
 	e.secOf[it] = s
@@ -144,7 +147,13 @@ func (e *emitter) append(part *item) {
 // keepName are sections that the module loader or the kernel looks up by name.
 var keepName = []string{dyndbgSection, ".data.once", ".data..once", ".kprobes.text", ".noinstr.text"}
 
+// percpuSection is what the module loader makes a copy of for each processor.
+const percpuSection = ".data..percpu"
+
 func sectionName(it *item) string {
+	if percpu(it) {
+		return percpuSection
+	}
 	if it.kind == anonymous || it.sec.Size == it.lead+it.size || slices.Contains(keepName, it.sec.Name) {
 		return it.sec.Name
 	}

@@ -28,10 +28,11 @@ type plan struct {
 // include decides what has to come along: changed functions, new functions
 // that others of the patch may call, and whatever those need that the running
 // kernel does not have.
-func (p *plan) include(sp []special) error {
+func (p *plan) include(in *Input, sp []special) error {
 	if err := promote(p.old, p.new, sp); err != nil {
 		return err
 	}
+	p.copy(in.Copies)
 	var roots []*item
 	for _, it := range p.new.items {
 		if it.kind != function || it.registry || it.parent != nil {
@@ -176,8 +177,8 @@ func (p *plan) mayCarry(it *item) error {
 	if it.sec.Name == btfSection {
 		return refuse.New(refuse.SpecialSection, it.name, "the numbers of types in %s are filled in when the kernel is linked", it.sec.Name)
 	}
-	if percpu(it) {
-		return refuse.New(refuse.SpecialSection, it.name, "new per-CPU data cannot be added by a livepatch; use an array or alloc_percpu()")
+	if percpu(it) && len(it.relocs()) > 0 {
+		return refuse.New(refuse.SpecialSection, it.name, "new per-CPU data begins with addresses, and the module loader fills in none there")
 	}
 	if it.kind == function {
 		return p.new.movable(it)

@@ -18,7 +18,11 @@ import (
 // update was made against with other flags: those change how static locals are
 // numbered and which clones of a function there are. refs are those of the
 // update. AmbiguousSymbol names the first that is not the same thing.
-func CheckNames(unit string, shipped, other *elfobj.File, sizes Sizes, refs map[Ref]int) error {
+//
+// The compiler makes a clone to suit its callers, and how to call it is seen only
+// in its code. So of clones whose code depends on the flags the update needs
+// copies: their names are to go into Input.Copies, for another try.
+func CheckNames(unit string, shipped, other *elfobj.File, sizes Sizes, refs map[Ref]int) (copies []string, err error) {
 	sp := specials(sizes)
 	a, b := view(shipped, sp), view(other, sp)
 	correlate(a, b)
@@ -34,14 +38,15 @@ func CheckNames(unit string, shipped, other *elfobj.File, sizes Sizes, refs map[
 		if r.Exported || r.Object != unit || it == nil {
 			continue
 		}
-		if it.twin == nil || it.twin.name != it.name && it.name == r.Symbol {
-			return refuse.New(refuse.AmbiguousSymbol, r.Symbol, "what the compiler calls so depends on its flags, and the running kernel may mean something else by it")
-		}
-		if it.kind == function && it.changed && clone.MatchString(it.name) {
-			return refuse.New(refuse.AmbiguousSymbol, r.Symbol, "the compiler made this copy of a function to suit its callers, and differently with other flags")
+		cloned := it.kind == function && clone.MatchString(it.name)
+		switch {
+		case cloned && (it.twin == nil || it.changed):
+			copies = append(copies, it.name)
+		case it.twin == nil || it.twin.name != it.name && it.name == r.Symbol:
+			return nil, refuse.New(refuse.AmbiguousSymbol, r.Symbol, "what the compiler calls so depends on its flags, and the running kernel may mean something else by it")
 		}
 	}
-	return nil
+	return copies, nil
 }
 
 func compareRefs(a, b Ref) int {

@@ -75,6 +75,9 @@ type Input struct {
 	NewObject []byte
 	// Data is the author's word on changed initial values.
 	Data []DataRule
+	// Copies names unchanged functions of which the update is to have a copy of
+	// its own, which its other functions call: see CheckNames.
+	Copies []string
 	// AliasPrefix begins the global names given to redirected functions; it
 	// has to differ between the units of one update.
 	AliasPrefix string
@@ -155,7 +158,7 @@ func Generate(in Input) (*Result, error) {
 	if err := p.changes(c, &in); err != nil {
 		return nil, err
 	}
-	if err := p.include(sp); err != nil {
+	if err := p.include(&in, sp); err != nil {
 		return nil, err
 	}
 	if err := p.check(c, sp); err != nil {

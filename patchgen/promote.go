@@ -4,6 +4,7 @@ package patchgen
 
 import (
 	"debug/elf"
+	"slices"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
 )
@@ -44,6 +45,16 @@ func promote(old, new *object, sp []special) error {
 		}
 	}
 	return nil
+}
+
+// copy has the update carry unchanged functions along. One that changes is
+// redirected, and what calls it calls the new version in any case.
+func (p *plan) copy(names []string) {
+	for _, it := range p.new.items {
+		if it.kind == function && it.twin != nil && !it.changed && !it.global() && it.parent == nil && it.life == always && slices.Contains(names, it.name) {
+			it.promoted = true
+		}
+	}
 }
 
 // uses are the references to a function.

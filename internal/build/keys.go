@@ -64,7 +64,7 @@ func (j *job) readKeys(ctx context.Context, u *unit, in patchgen.Input, first *p
 	if in.OldLines, err = patchgen.ReadExtents(old, u.tu.Source); err != nil {
 		return nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
 	}
-	res, err := patchgen.Generate(in)
+	res, err := generateCopying(in, u.old)
 	if err != nil {
 		return nil, err
 	}
@@ -80,9 +80,6 @@ func (j *job) readKeys(ctx context.Context, u *unit, in patchgen.Input, first *p
 			return nil, refuse.New(refuse.LateKey, f.Name, "it has to read a static key of a module, and compiled so it is no function of its own any more")
 		}
 	}
-	if err := patchgen.CheckNames(in.Unit, u.old, in.Old, in.Sizes, res.Refs); err != nil {
-		return nil, err
-	}
 	var names []string
 	for _, l := range first.Late {
 		names = append(names, l.Where)
@@ -90,6 +87,28 @@ func (j *job) readKeys(ctx context.Context, u *unit, in patchgen.Input, first *p
 	slices.Sort(names)
 	j.notes = append(j.notes, fmt.Sprintf("%s: static keys are read at run time instead of patched into the code, because a module of the update owns some of them", strings.Join(slices.Compact(names), ", ")))
 	return res, nil
+}
+
+// generateCopying makes the object of a unit that is compiled with other flags
+// than the running kernel's, and has it carry copies of the clones that those
+// flags change: which those are shows only in what is made.
+func generateCopying(in patchgen.Input, shipped *elfobj.File) (*patchgen.Result, error) {
+	for {
+		res, err := patchgen.Generate(in)
+		if err != nil || len(res.Late) > 0 {
+			return res, err
+		}
+		more, err := patchgen.CheckNames(in.Unit, shipped, in.Old, in.Sizes, res.Refs)
+		if err != nil || len(more) == 0 {
+			return res, err
+		}
+		for _, name := range more {
+			if slices.Contains(in.Copies, name) {
+				return nil, refuse.New(refuse.AmbiguousSymbol, name, "the compiler made this copy of a function to suit its callers, and differently with other flags")
+			}
+		}
+		in.Copies = append(in.Copies, more...)
+	}
 }
 
 // cachedHeader puts a header of the program where compilers find it; its place

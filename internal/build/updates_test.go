@@ -26,6 +26,9 @@ var accepted = []struct {
 		[]string{"e1000:e1000_check_options", "e1000:e1000_get_ringparam", "e1000:e1000_set_ringparam"}, nil},
 	{"header of the network stack", []edit{{"include/net/tcp.h", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{", "static inline u32 tcp_rto_min_us(struct sock *sk)\n{\n\tif (!sk)\n\t\treturn 0;\n"}},
 		[]string{"vmlinux:tcp_ack_update_rtt", "vmlinux:tcp_schedule_loss_probe.part.0"}, nil},
+	// Reading static keys instead changes the code of a clone that it calls.
+	{"clone with a tracepoint", []edit{{"net/sunrpc/auth_gss/auth_gss.c", "\tif (offset + opaque_len > rcv_buf->len)\n", "\tif (offset > rcv_buf->len || opaque_len > rcv_buf->len - offset)\n"}},
+		[]string{"auth_rpcgss:gss_unwrap_resp_priv"}, nil},
 	{"many special sections", []edit{{"net/ipv4/tcp_ipv4.c", "\tif (unlikely(th->doff < sizeof(struct tcphdr) / 4)) {\n\t\tdrop_reason = SKB_DROP_REASON_PKT_TOO_SMALL;\n", "\tif (unlikely(th->doff < 1 + sizeof(struct tcphdr) / 4)) {\n\t\tdrop_reason = SKB_DROP_REASON_PKT_TOO_SMALL;\n"}},
 		[]string{"vmlinux:tcp_v4_rcv"}, []string{"__jump_table", ".smp_locks", ".static_call_sites"}},
 	{"alternatives and paravirt", []edit{{"arch/x86/kernel/process_64.c", "\tcase ARCH_GET_FS: {\n\t\tunsigned long base = x86_fsbase_read_task(task);\n", "\tcase ARCH_GET_FS: {\n\t\tunsigned long base = x86_fsbase_read_task(task) & ~1UL;\n"}},

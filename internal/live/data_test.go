@@ -135,7 +135,7 @@ func moduleValues(g guest) {
 func ownKeys(g guest) {
 	u := update(g.t, "newkeys")
 	g.apply(u)
-	for _, want := range []string{"call 2 ", "again call 11 ", "again call 11 "} {
+	for _, want := range []string{"read 1 call 2 ", "again read 2 call 11 ", "again read 3 call 11 "} {
 		g.wantShown("data", want+shippedData)
 	}
 	g.sh("dmesg | grep -q 'data was shown'")
