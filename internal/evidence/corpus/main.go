@@ -84,6 +84,9 @@ func run(ctx context.Context, o options) (err error) {
 	if o.lupatch, err = filepath.Abs(o.lupatch); err != nil {
 		return err
 	}
+	if o.corpus, err = filepath.Abs(o.corpus); err != nil {
+		return err
+	}
 	fixes, err := readFixes(o.corpus)
 	if err != nil {
 		return err

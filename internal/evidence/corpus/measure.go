@@ -115,7 +115,11 @@ func measureOne(ctx context.Context, o options, p *plain, f *fix, dir string) (*
 			}
 			r.oracle = v.String()
 		}
-		return r, nil, nil
+		if r.reason == string(refuse.DataChanged) {
+			where, _, _ := strings.Cut(r.detail, ":")
+			b, err = withWord(ctx, o, f, dir, r, where)
+		}
+		return r, b, err
 	}
 	// Files that only read a changed header count too.
 	sources := f.sources()

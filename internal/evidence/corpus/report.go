@@ -26,7 +26,9 @@ const (
 // them.
 func (t *table) report(o options, fixes []*fix) error {
 	var rows []*row
+	t.single = map[string]bool{}
 	for _, f := range fixes {
+		t.single[f.name] = len(f.files) == 1
 		if r := t.rows[f.name]; r != nil {
 			rows = append(rows, r)
 		}
@@ -71,6 +73,8 @@ func (t *table) markdown(rows []*row, wanted int) string {
 		word, _, _ := strings.Cut(r.target, ":")
 		return word
 	})
+	asked := slices.DeleteFunc(slices.Clone(compiled), func(r *row) bool { return r.word == "" })
+	section(&b, "Refused as `data-changed`, and built with `--data VARIABLE=write@pre` as the refusal proposes", asked, func(r *row) string { return r.word })
 	section(&b, "The oracle on what is built", only(compiled, outcomeLoaded, outcomeBuilt), func(r *row) string {
 		switch {
 		case r.oracle == "equal":
@@ -84,8 +88,8 @@ func (t *table) markdown(rows []*row, wanted int) string {
 	})
 	b.WriteString(cross("By area", compiled, func(r *row) string { return r.area }))
 	b.WriteString(cross("By class of the change", compiled, func(r *row) string { return r.class }))
-	if s := seconds(compiled); len(s) > 0 {
-		fmt.Fprintf(&b, "Time of a build of one file: median %.1f s, nine in ten below %.1f s, longest %.1f s (%d builds).\n",
+	if s := seconds(compiled, t.single); len(s) > 0 {
+		fmt.Fprintf(&b, "Time to build an update of a fix to one file, two builds at a time: median %.1f s, nine in ten below %.1f s, longest %.1f s (%d builds).\n",
 			s[len(s)/2], s[len(s)*9/10], s[len(s)-1], len(s))
 	}
 	return b.String()
@@ -152,10 +156,10 @@ func share(n, of int) string {
 	return fmt.Sprintf("%.1f %%", 100*float64(n)/float64(of))
 }
 
-// seconds are the times of builds of updates with one source file.
-func seconds(rows []*row) (out []float64) {
+// seconds are the times of builds of updates whose fix changes one file.
+func seconds(rows []*row, single map[string]bool) (out []float64) {
 	for _, r := range only(rows, outcomeLoaded, outcomeBuilt) {
-		if s, err := strconv.ParseFloat(r.seconds, 64); err == nil {
+		if s, err := strconv.ParseFloat(r.seconds, 64); err == nil && single[r.fix] {
 			out = append(out, s)
 		}
 	}

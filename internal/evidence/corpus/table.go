@@ -34,20 +34,23 @@ type row struct {
 	seconds          string // of the build
 	target           string // whether the module to patch was there
 	oracle           string
+	word             string // what comes of it with the author's word on changed data
 	tree             string
 	detail           string
 }
 
-var columns = []string{"fix", "area", "class", "outcome", "reason", "effect", "units", "functions", "seconds", "target", "oracle", "tree", "detail"}
+var columns = []string{"fix", "area", "class", "outcome", "reason", "effect", "units", "functions", "seconds", "target", "oracle", "word", "tree", "detail"}
 
 func (r *row) fields() []*string {
-	return []*string{&r.fix, &r.area, &r.class, &r.outcome, &r.reason, &r.effect, &r.units, &r.functions, &r.seconds, &r.target, &r.oracle, &r.tree, &r.detail}
+	return []*string{&r.fix, &r.area, &r.class, &r.outcome, &r.reason, &r.effect, &r.units, &r.functions, &r.seconds, &r.target, &r.oracle, &r.word, &r.tree, &r.detail}
 }
 
 // table is the file of results. It is written anew after each fix, so that
 // nothing is lost whenever the run ends.
 type table struct {
 	path, release, tree string
+
+	single map[string]bool // fixes that change one file
 
 	mu   sync.Mutex
 	rows map[string]*row
@@ -86,7 +89,7 @@ func openTable(path, release, tree string) (*table, error) {
 // redo something, a row of another tree counts as old.
 func (t *table) current(f *fix, redo map[string]bool, load bool) bool {
 	r := t.rows[f.name]
-	if r == nil || load && r.outcome == outcomeBuilt {
+	if r == nil || load && (r.outcome == outcomeBuilt || r.word == outcomeBuilt) {
 		return false
 	}
 	for _, wanted := range redo {
