@@ -115,8 +115,16 @@ func measureOne(ctx context.Context, o options, p *plain, f *fix, dir string) (*
 			}
 			r.oracle = v.String()
 		}
+		// A file may read a header that the fix changes, and not go with it.
+		where, _, _ := strings.Cut(r.detail, ":")
+		if r.reason == string(refuse.CompileFailed) && strings.HasSuffix(where, ".c") && !slices.Contains(f.sources(), where) {
+			_, _, err = p.objects(ctx, f, append(f.sources(), where))
+			if errors.As(err, &nc) {
+				*r = row{fix: f.name, area: f.area, class: f.class, outcome: outcomeNotCompiled, reason: nc.reason, detail: nc.detail}
+				err = nil
+			}
+		}
 		if r.reason == string(refuse.DataChanged) {
-			where, _, _ := strings.Cut(r.detail, ":")
 			b, err = withWord(ctx, o, f, dir, r, where)
 		}
 		return r, b, err

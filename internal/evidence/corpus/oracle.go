@@ -22,8 +22,9 @@ type verdict struct {
 	// missing differ, but are not in the update; extra are in the update, but
 	// do not differ. lines differ only in immediate operands, which is what
 	// __LINE__ compiles to; flags are extra, but do differ under the flags that
-	// lupatch compiles with to compare.
-	missing, extra, lines, flags []string
+	// lupatch compiles with to compare; copies are unchanged, and the manifest
+	// says that they are not redirected but carried for others to call.
+	missing, extra, lines, flags, copies []string
 }
 
 func (v *verdict) String() string {
@@ -31,7 +32,7 @@ func (v *verdict) String() string {
 	for _, x := range []struct {
 		what  string
 		names []string
-	}{{"missing", v.missing}, {"extra", v.extra}, {"only line numbers", v.lines}, {"only under section flags", v.flags}} {
+	}{{"missing", v.missing}, {"extra", v.extra}, {"only line numbers", v.lines}, {"only under section flags", v.flags}, {"carried copy", v.copies}} {
 		if len(x.names) > 0 {
 			parts = append(parts, x.what+": "+strings.Join(x.names, " "))
 		}
@@ -65,11 +66,12 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 		if err != nil {
 			return nil, err
 		}
-		emitted := map[string]bool{}
+		emitted, redirected := map[string]bool{}, map[string]bool{}
 		for _, u := range m.Units {
 			for _, f := range u.Functions {
 				if f.File == s {
 					emitted[family(f.Name)] = true
+					redirected[family(f.Name)] = redirected[family(f.Name)] || !f.New
 				}
 			}
 		}
@@ -90,12 +92,16 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 			}
 		}
 		for name := range emitted {
-			if !differs[name] {
+			switch _, was := old[name]; {
+			case differs[name]:
+			case was && !redirected[name]:
+				v.copies = append(v.copies, path.Base(s)+":"+name)
+			default:
 				v.extra = append(v.extra, path.Base(s)+":"+name)
 			}
 		}
 	}
-	for _, names := range [][]string{v.missing, v.extra, v.lines} {
+	for _, names := range [][]string{v.missing, v.extra, v.lines, v.copies} {
 		slices.Sort(names)
 	}
 	return v, nil
