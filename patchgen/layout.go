@@ -14,7 +14,8 @@ import (
 )
 
 // CheckLayouts refuses a change of a structure that memory outside of the
-// changed functions may hold: instances that exist keep the old layout. Both
+// changed functions may hold: instances that exist keep the old layout. So do
+// values of an enumeration: a constant may not change its number. Both
 // arguments are objects with DWARF, byte for byte. A structure that is only
 // ever a variable on the stack may change.
 func CheckLayouts(old, new []byte) error {
@@ -25,6 +26,9 @@ func CheckLayouts(old, new []byte) error {
 	b, err := layouts(new)
 	if err != nil {
 		return fmt.Errorf("reading types of the new version: %w", err)
+	}
+	if e := renumbered(a.enums, b.enums); e != nil {
+		return e
 	}
 	for _, name := range slices.Sorted(keys(a.structs)) {
 		y, ok := b.structs[name]
@@ -54,11 +58,12 @@ func keys[V any](m map[string]V) func(func(string) bool) {
 	}
 }
 
-// types are the named structures and unions of a unit.
+// types are the structures and unions of a unit that have a name of some kind.
 type types struct {
 	structs map[string]*dwarf.StructType
 	// users says who holds instances or pointers to them.
 	users map[string][]string
+	enums []enum
 }
 
 func layouts(obj []byte) (*types, error) {
@@ -78,35 +83,72 @@ func layouts(obj []byte) (*types, error) {
 	return t, t.findUsers(d, len(obj), names)
 }
 
-// read collects the layouts; names maps every type's offset to the structure
-// it is or contains by value.
-func (t *types) read(d *dwarf.Data, size int) (map[dwarf.Offset]string, error) {
-	names := map[dwarf.Offset]string{}
+// read collects the layouts; names maps offsets of types to the structure that
+// each is.
+func (t *types) read(d *dwarf.Data, size int) (names map[dwarf.Offset]string, err error) {
+	names = map[dwarf.Offset]string{}
+	u := unnamed{types: map[dwarf.Offset]bool{}, of: map[dwarf.Offset]dwarf.Offset{}}
 	r := readEntries(d, size)
 	for {
 		e, err := r.Next()
-		if err != nil || e == nil {
-			return names, err
-		}
-		if e.Tag != dwarf.TagStructType && e.Tag != dwarf.TagUnionType {
-			continue
-		}
-		name, _ := e.Val(dwarf.AttrName).(string)
-		if name == "" {
-			continue
-		}
-		names[e.Offset] = name
-		if decl, _ := e.Val(dwarf.AttrDeclaration).(bool); decl || t.structs[name] != nil {
-			continue
-		}
-		typ, err := d.Type(e.Offset)
 		if err != nil {
-			return nil, fmt.Errorf("type %s: %w", name, err)
+			return nil, err
 		}
-		if s, ok := typ.(*dwarf.StructType); ok {
-			t.structs[name] = s
+		if e == nil {
+			break
+		}
+		u.add(e)
+		name, _ := e.Val(dwarf.AttrName).(string)
+		switch {
+		case e.Tag == dwarf.TagEnumerationType:
+			t.enums = append(t.enums, enum{name: name})
+		case e.Tag == dwarf.TagEnumerator:
+			if v, ok := e.Val(dwarf.AttrConstValue).(int64); ok && len(t.enums) > 0 {
+				t.enums[len(t.enums)-1].add(name, v)
+			}
+		case e.Tag != dwarf.TagStructType && e.Tag != dwarf.TagUnionType:
+		case name == "":
+			u.types[e.Offset] = true
+		default:
+			names[e.Offset] = name
+			if err := t.layout(d, e, name, ""); err != nil {
+				return nil, err
+			}
 		}
 	}
+	return names, u.name(func(at dwarf.Offset, name, kind string) error {
+		names[at] = name
+		r := d.Reader()
+		r.Seek(at)
+		entry, err := r.Next()
+		if err != nil {
+			return err
+		}
+		return t.layout(d, entry, name, kind)
+	}, names)
+}
+
+// layout notes a structure, unless it is only declared or known. One without a
+// tag is called by its kind of name: "typedef" or "variable".
+func (t *types) layout(d *dwarf.Data, e *dwarf.Entry, name, kind string) error {
+	if decl, _ := e.Val(dwarf.AttrDeclaration).(bool); decl || t.structs[name] != nil {
+		return nil
+	}
+	typ, err := d.Type(e.Offset)
+	if err != nil {
+		return fmt.Errorf("type %s: %w", name, err)
+	}
+	s, ok := typ.(*dwarf.StructType)
+	if !ok {
+		return nil
+	}
+	if kind != "" {
+		named := *s
+		named.StructName, named.Kind = name, kind
+		s = &named
+	}
+	t.structs[name] = s
+	return nil
 }
 
 // findUsers notes pointers to structures, members and global variables. What
@@ -126,7 +168,7 @@ func (t *types) findUsers(d *dwarf.Data, size int, names map[dwarf.Offset]string
 			continue
 		}
 		if off, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok {
-			if s := names[off]; s != "" {
+			if s := names[off]; s != "" && names[e.Offset] != s {
 				if who := t.user(e, stack); who != "" {
 					t.users[s] = append(t.users[s], who)
 				}
@@ -155,13 +197,22 @@ func (t *types) user(e *dwarf.Entry, stack []*dwarf.Entry) string {
 		return "parameter " + name + " of " + inside
 	case dwarf.TagVariable:
 		for _, s := range stack {
-			if s.Tag == dwarf.TagSubprogram {
+			if s.Tag == dwarf.TagSubprogram && !isStatic(e) {
 				return ""
 			}
 		}
 		return "variable " + name
 	}
 	return ""
+}
+
+// opAddr begins the location of what has an address of its own (DWARF 5, 2.5.1.1).
+const opAddr = 0x03
+
+// isStatic tells variables that live as long as the unit from those on a stack.
+func isStatic(e *dwarf.Entry) bool {
+	at, _ := e.Val(dwarf.AttrLocation).([]byte)
+	return len(at) > 0 && at[0] == opAddr
 }
 
 // layoutHelp lists all differences and gives code to start from.

@@ -6,6 +6,7 @@ import (
 	"debug/dwarf"
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // differences says in words how two layouts differ; none if they agree. A
@@ -13,7 +14,7 @@ import (
 // all where there is room for a sentence only.
 func differences(a, b *dwarf.StructType) (out []string) {
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	whole := a.Kind + " " + a.StructName
+	whole := fullName(a)
 	if a.ByteSize != b.ByteSize {
 		say("%s is %d bytes in the running kernel and would be %d", whole, a.ByteSize, b.ByteSize)
 	}
@@ -43,10 +44,25 @@ func differences(a, b *dwarf.StructType) (out []string) {
 	return out
 }
 
-// added lists the members that only the new layout has.
+// fullName is what C calls a structure.
+func fullName(s *dwarf.StructType) string {
+	if s.Kind == "typedef" {
+		return s.StructName
+	}
+	return s.Kind + " " + s.StructName
+}
+
+// added lists the members that only the new layout has, and that can be declared
+// elsewhere.
 func added(a, b *dwarf.StructType) (out []field) {
+	if a.Kind == "variable" {
+		return nil // it has no other instances
+	}
 	before := fields(a, 0)
 	for _, f := range fields(b, 0) {
+		if strings.ContainsAny(f.name, ".[") {
+			continue
+		}
 		if f.name != "" && !slices.ContainsFunc(before, func(g field) bool { return g.name == f.name || f.sameSpot(g) && a.ByteSize == b.ByteSize }) {
 			out = append(out, f)
 		}
@@ -70,13 +86,28 @@ func (f field) sameSpot(g field) bool {
 	return f.offset == g.offset && f.bit == g.bit && f.size == g.size && f.bits == g.bits
 }
 
+// fields lists the members. Those of types without a name are part of the
+// structure, as C writes them: a.b, a[].b.
 func fields(s *dwarf.StructType, base int64) (out []field) {
 	for _, f := range s.Field {
-		if inner, ok := f.Type.(*dwarf.StructType); ok && f.Name == "" {
-			out = append(out, fields(inner, base+f.ByteOffset)...)
-			continue
+		inner, name := f.Type, f.Name
+		for {
+			array, ok := inner.(*dwarf.ArrayType)
+			if !ok {
+				break
+			}
+			inner, name = array.Type, name+"[]"
 		}
-		out = append(out, field{name: f.Name, offset: base + f.ByteOffset, bit: f.DataBitOffset, size: f.Type.Size(), bits: f.BitSize, typ: f.Type})
+		if f.Name != "" {
+			out = append(out, field{name: f.Name, offset: base + f.ByteOffset, bit: f.DataBitOffset, size: f.Type.Size(), bits: f.BitSize, typ: f.Type})
+			name += "."
+		}
+		if t, ok := inner.(*dwarf.StructType); ok && t.StructName == "" {
+			for _, g := range fields(t, base+f.ByteOffset) {
+				g.name = name + g.name
+				out = append(out, g)
+			}
+		}
 	}
 	return out
 }

@@ -92,7 +92,14 @@ func (g *typeGraph) add(e *dwarf.Entry, structure string) {
 		if name, _ := e.Val(dwarf.AttrName).(string); name == structure {
 			g.wanted[e.Offset] = true
 		}
-	case dwarf.TagPointerType, dwarf.TagTypedef, dwarf.TagConstType, dwarf.TagVolatileType, dwarf.TagArrayType, dwarf.TagRestrictType:
+	case dwarf.TagTypedef:
+		if name, _ := e.Val(dwarf.AttrName).(string); name == structure {
+			g.wanted[e.Offset] = true
+		}
+		if typ, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok {
+			g.of[e.Offset] = typ
+		}
+	case dwarf.TagPointerType, dwarf.TagConstType, dwarf.TagVolatileType, dwarf.TagArrayType, dwarf.TagRestrictType:
 		if typ, ok := e.Val(dwarf.AttrType).(dwarf.Offset); ok {
 			g.of[e.Offset] = typ
 		}

@@ -20,9 +20,9 @@ func shadowCode(s *dwarf.StructType, new []field) string {
 		fmt.Fprintf(&members, "\t%s;\n", declaration(f.typ, f.name)+bitWidth(f))
 	}
 	h := fnv.New64a()
-	fmt.Fprintf(h, "%s %s %s", s.Kind, s.StructName, strings.Join(names, " "))
+	fmt.Fprintf(h, "%s %s", fullName(s), strings.Join(names, " "))
 	name := s.StructName + "_shadow"
-	return strings.NewReplacer("MEMBERS", members.String(), "STRUCT", s.Kind+" "+s.StructName, "NAME", name,
+	return strings.NewReplacer("MEMBERS", members.String(), "STRUCT", fullName(s), "NAME", name,
 		"ID", strings.ToUpper(name)+"_ID", "SUM", fmt.Sprintf("%#x", h.Sum64()), "FIELD", new[0].name).Replace(`#include <linux/livepatch.h>
 #include "kpatch-macros.h"
 

@@ -14,6 +14,7 @@ const (
 	OnlyInit           ID = "only-init-changed"
 	NoFtraceSite       ID = "no-ftrace-site"
 	StructLayout       ID = "struct-layout"
+	EnumValue          ID = "enum-value"
 	DataChanged        ID = "data-changed"
 	DataWrite          ID = "data-write"
 	AuthorNote         ID = "author-note"
@@ -58,11 +59,12 @@ var Table = []Entry{
 	{PatchMalformed, "the file is not a unified diff that can be read", "make the patch with `git diff` or `diff -u`"},
 	{PatchDoesNotApply, "a hunk does not match the source of this kernel version", "rebase the patch on the source named in the message"},
 	{PatchScope, "the patch touches a kind of file that no livepatch can carry (Kconfig, Makefile, assembly, a file that the configuration does not build)", "leave those files out, or boot a new kernel"},
-	{HeaderScope, "the patch changes a header that is used beyond the touched module or directory", "move the change into the .c files, or split the patch"},
+	{HeaderScope, "a changed header alters the code of more files than may be compiled, or is used for more than compiling C", "move the change into the .c files, or give --max-units"},
 	{NothingChanged, "the patch applies, but no machine code differs", "check that the changed code is enabled in this kernel's configuration"},
 	{OnlyInit, "only code that has already run and been freed (__init) differs", "the change takes effect at the next boot or module load; no livepatch can help"},
 	{NoFtraceSite, "a changed function has no ftrace site, so calls to it cannot be redirected", "change its callers instead, or boot a new kernel"},
 	{StructLayout, "the layout of a structure changed that code or data outside the patch uses", "keep the layout and attach new data with a shadow variable (klp_shadow_alloc), or replace the whole driver"},
+	{EnumValue, "a constant of an enumeration has another number, and memory of the running kernel may hold the old one", "put new constants behind the existing ones, only before the one that counts them"},
 	{DataChanged, "the initial value of existing data changed; the running kernel already holds the old value", "set the value in a livepatch callback, or keep the data and change the code"},
 	{DataWrite, "a variable's new value cannot be written the way --data asks for", "write it in a callback (KPATCH_PRE_PATCH_CALLBACK), or keep the running value with --data VAR=keep"},
 	{AuthorNote, "a macro of kpatch-macros.h is used in a way that cannot be carried out", "see the macro's description in patchgen/include/kpatch-macros.h"},
