@@ -33,10 +33,13 @@ func CheckLayouts(old, new []byte) error {
 	for _, name := range slices.Sorted(keys(a.structs)) {
 		y, ok := b.structs[name]
 		if !ok {
+			y = renamed(a, b, name)
+		}
+		if y == nil {
 			continue
 		}
 		if what := differences(a.structs[name], y); len(what) > 0 {
-			if users := append(a.users[name], b.users[name]...); len(users) > 0 {
+			if users := append(a.users[name], b.users[y.StructName]...); len(users) > 0 {
 				slices.Sort(users)
 				users = slices.Compact(users)
 				e := refuse.New(refuse.StructLayout, name, "%s; instances exist outside the changed functions: %s", what[0], strings.Join(users[:min(len(users), 4)], ", "))

@@ -44,6 +44,28 @@ func differences(a, b *dwarf.StructType) (out []string) {
 	return out
 }
 
+// renamed finds the structure that a structure of the old version has become: one
+// that is new, and has more than half of its members. Types that a unit merely
+// stops or begins to use have little in common.
+func renamed(old, new *types, name string) *dwarf.StructType {
+	before := fields(old.structs[name], 0)
+	for _, n := range slices.Sorted(keys(new.structs)) {
+		if old.structs[n] != nil {
+			continue
+		}
+		common := 0
+		for _, f := range fields(new.structs[n], 0) {
+			if f.name != "" && slices.ContainsFunc(before, func(g field) bool { return g.name == f.name }) {
+				common++
+			}
+		}
+		if 2*common > len(before) {
+			return new.structs[n]
+		}
+	}
+	return nil
+}
+
 // fullName is what C calls a structure.
 func fullName(s *dwarf.StructType) string {
 	if s.Kind == "typedef" {
