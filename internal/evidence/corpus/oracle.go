@@ -23,8 +23,9 @@ type verdict struct {
 	// do not differ. lines differ only in immediate operands, which is what
 	// __LINE__ compiles to; flags are extra, but do differ under the flags that
 	// lupatch compiles with to compare; copies are unchanged, and the manifest
-	// says that they are not redirected but carried for others to call.
-	missing, extra, lines, flags, copies []string
+	// says that they are not redirected but carried for others to call; callers
+	// are unchanged, but call such a copy of a function that differs.
+	missing, extra, lines, flags, copies, callers []string
 }
 
 func (v *verdict) String() string {
@@ -32,7 +33,7 @@ func (v *verdict) String() string {
 	for _, x := range []struct {
 		what  string
 		names []string
-	}{{"missing", v.missing}, {"extra", v.extra}, {"only line numbers", v.lines}, {"only under section flags", v.flags}, {"carried copy", v.copies}} {
+	}{{"missing", v.missing}, {"extra", v.extra}, {"only line numbers", v.lines}, {"only under section flags", v.flags}, {"carried copy", v.copies}, {"only to call a copy", v.callers}} {
 		if len(x.names) > 0 {
 			parts = append(parts, x.what+": "+strings.Join(x.names, " "))
 		}
@@ -91,17 +92,27 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 				}
 			}
 		}
+		// Functions that the update brings and does not redirect, though the old
+		// version has them.
+		var carried []string
+		for name := range emitted {
+			if old[name] != nil && !redirected[name] {
+				carried = append(carried, name)
+			}
+		}
 		for name := range emitted {
 			switch _, was := old[name]; {
 			case differs[name]:
 			case was && !redirected[name]:
 				v.copies = append(v.copies, path.Base(s)+":"+name)
+			case slices.ContainsFunc(carried, func(c string) bool { return new[name].calls(c) }):
+				v.callers = append(v.callers, path.Base(s)+":"+name)
 			default:
 				v.extra = append(v.extra, path.Base(s)+":"+name)
 			}
 		}
 	}
-	for _, names := range [][]string{v.missing, v.extra, v.lines, v.copies} {
+	for _, names := range [][]string{v.missing, v.extra, v.lines, v.copies, v.callers} {
 		slices.Sort(names)
 	}
 	return v, nil
@@ -121,6 +132,18 @@ var number = regexp.MustCompile(`\$0x[0-9a-f]+`)
 type code struct {
 	lines     []string
 	discarded bool // in a section that is freed after it has run
+}
+
+// calls says whether the code branches to a function of that family.
+func (c *code) calls(name string) bool {
+	return c != nil && slices.ContainsFunc(c.lines, func(l string) bool {
+		for _, w := range strings.FieldsFunc(l, func(r rune) bool { return strings.ContainsRune(" {}:+-<>", r) }) {
+			if family(w) == name {
+				return strings.HasPrefix(l, "call") || strings.HasPrefix(l, "j")
+			}
+		}
+		return false
+	})
 }
 
 // withoutNumbers leaves immediate operands out, as __LINE__ is one.

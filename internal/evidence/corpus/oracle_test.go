@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/manifest"
@@ -24,10 +25,12 @@ func compiled(t *testing.T, source string) string {
 	return o
 }
 
+// update makes a manifest. Functions with a + are carried, not redirected.
 func update(names ...string) *manifest.Manifest {
 	u := manifest.Unit{Name: manifest.Section}
 	for _, n := range names {
-		u.Functions = append(u.Functions, manifest.Function{Name: n, File: "unit.c"})
+		n, carried := strings.CutPrefix(n, "+")
+		u.Functions = append(u.Functions, manifest.Function{Name: n, File: "unit.c", New: carried})
 	}
 	return &manifest.Manifest{Units: []manifest.Unit{u}}
 }
@@ -70,6 +73,10 @@ int third(int a) { if (a) out("third", __LINE__); return first(a) + 1; }
 		{"all found", newFirst, []string{"first", "added"}, "only line numbers: unit.c:third"},
 		{"one forgotten", newFirst, []string{"added"}, "missing: unit.c:first; only line numbers: unit.c:third"},
 		{"one too many", newFirst, []string{"first", "added", "second"}, "extra: unit.c:second; only line numbers: unit.c:third"},
+		{"goes along with what it calls", newFirst, []string{"+first", "third", "+added"}, "equal"},
+		{"a copy, and a caller of nothing", newTable, []string{"second", "+first"}, "carried copy: unit.c:first"},
+		{"a caller of a copy", newTable, []string{"second", "third", "+first"}, "carried copy: unit.c:first; only to call a copy: unit.c:third"},
+		{"no caller of a copy", newFirst, []string{"second", "+first", "added"}, "extra: unit.c:second; only line numbers: unit.c:third"},
 		{"a constant", newTable, []string{"second"}, "equal"},
 		{"a constant forgotten", newTable, nil, "missing: unit.c:second"},
 		{"part of a function", newTable, []string{"second.cold"}, "equal"},

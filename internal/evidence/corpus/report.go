@@ -81,8 +81,8 @@ func (t *table) markdown(rows []*row, wanted int) string {
 			return "the same functions"
 		case strings.Contains(r.oracle, "missing:"), strings.Contains(r.oracle, "extra:"):
 			return "unexplained difference"
-		case strings.Contains(r.oracle, "carried copy"):
-			return "copies besides, which others of the update call"
+		case strings.Contains(r.oracle, "to call a copy"), strings.Contains(r.oracle, "carried copy"):
+			return "others besides: copies that the update carries, and their callers"
 		case strings.Contains(r.oracle, "section flags"):
 			return "others besides, which differ under the flags that lupatch compares with"
 		}
