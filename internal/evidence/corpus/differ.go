@@ -36,7 +36,11 @@ func differ(ctx context.Context, o options, fixes []*fix) error {
 		}
 	}
 	progressed("objects", len(fixes), len(fixes))
-	t, err := openDuels(ctx, o)
+	state, err := treeHash(ctx)
+	if err != nil {
+		return err
+	}
+	t, err := openDuels(o, state)
 	if err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ func newRacer(o options, symvers string) (r *racer, err error) {
 
 // duelRounds is how often each program is timed for each pair; the median
 // counts.
-const duelRounds = 5
+const duelRounds = 9
 
 // duel lets both programs run on one pair. Who goes first alternates, as the
 // second finds the files in the processor's caches.
@@ -99,17 +103,19 @@ func (r *racer) duel(ctx context.Context, fix string, p *objpair.Fix, n int) (*d
 	}
 	// One round that does not count brings programs and objects into memory.
 	d := &duel{fix: fix, source: x.Source, ours: runs[0](), theirs: runs[1]()}
-	var took [2][]time.Duration
+	var took, cpu [2][]time.Duration
 	for i := range duelRounds {
 		for j := range runs {
 			who := (i + j) % len(runs)
-			took[who] = append(took[who], runs[who]().took)
+			s := runs[who]()
+			took[who], cpu[who] = append(took[who], s.took), append(cpu[who], s.cpu)
 		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	d.ours.took, d.theirs.took = middle(took[0]), middle(took[1])
+	d.ours.cpu, d.theirs.cpu = middle(cpu[0]), middle(cpu[1])
 	return d, d.explain(ctx, before, after, r.byHand)
 }
 

@@ -65,11 +65,12 @@ func machineLoad() string {
 }
 
 func (t *duels) speed() string {
-	var ours, theirs, ratios []float64
+	var ours, theirs, ratios, cpuOurs, cpuTheirs []float64
 	sooner, total := 0, [2]float64{}
 	for _, r := range t.rows {
-		a, b := r.number(2), r.number(3)
+		a, b := r.number("ms"), r.number("kpatch ms")
 		ours, theirs, ratios = append(ours, a), append(theirs, b), append(ratios, a/b)
+		cpuOurs, cpuTheirs = append(cpuOurs, r.number("cpu ms")), append(cpuTheirs, r.number("kpatch cpu ms"))
 		total[0], total[1] = total[0]+a, total[1]+b
 		if a < b {
 			sooner++
@@ -87,6 +88,7 @@ func (t *duels) speed() string {
 	}{{"median", 0.5}, {"nine in ten below", 0.9}, {"longest", 1}} {
 		w.AppendRow(pretty.Row{q.name, fmt.Sprintf("%.1f", quantile(ours, q.at)), fmt.Sprintf("%.1f", quantile(theirs, q.at))})
 	}
+	w.AppendRow(pretty.Row{"median of processor time, all threads", fmt.Sprintf("%.1f", quantile(cpuOurs, 0.5)), fmt.Sprintf("%.1f", quantile(cpuTheirs, 0.5))})
 	w.AppendRow(pretty.Row{"all pairs", fmt.Sprintf("%.0f", total[0]), fmt.Sprintf("%.0f", total[1])})
 	return fmt.Sprintf("%s\n\nThe ratio of the times, pair by pair: median %.2f (95 %% interval %.2f to %.2f), nine in ten below %.2f, highest %.2f. lupatch's finished sooner for %d of %d pairs.\n\n",
 		w.RenderMarkdown(), quantile(ratios, 0.5), low, high, quantile(ratios, 0.9), quantile(ratios, 1), sooner, len(ratios))
@@ -132,11 +134,11 @@ func (t *duels) disagreements(b *strings.Builder) {
 				if w.function != "*" {
 					what = "`" + w.function + "`"
 				}
-				list = append(list, fmt.Sprintf("- %s, %s: %s", strings.TrimSuffix(r.cells[0], ".patch"), what, cmp.Or(w.hand, "not explained")))
+				list = append(list, fmt.Sprintf("- %s, %s: %s", strings.TrimSuffix(r.cell("fix"), ".patch"), what, cmp.Or(w.hand, "not explained")))
 			}
 		}
-		if m, ok := strings.CutPrefix(r.cells[9], "missing: "); ok {
-			missing = append(missing, fmt.Sprintf("%s (%s)", m, strings.TrimSuffix(r.cells[0], ".patch")))
+		if m, ok := strings.CutPrefix(r.cell("oracle"), "missing: "); ok {
+			missing = append(missing, fmt.Sprintf("%s (%s)", m, strings.TrimSuffix(r.cell("fix"), ".patch")))
 		}
 	}
 	w := pretty.NewWriter()

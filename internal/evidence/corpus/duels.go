@@ -4,7 +4,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"slices"
@@ -60,23 +59,26 @@ type duel struct {
 	oracle       string // on what lupatch found; empty if both agree
 }
 
-var duelColumns = []string{"fix", "file", "ms", "kpatch ms", "ratio", "verdict", "functions", "kpatch functions", "why", "oracle", "lupatch says", "kpatch says"}
+var duelColumns = []string{"fix", "file", "ms", "kpatch ms", "ratio", "cpu ms", "kpatch cpu ms", "verdict", "functions", "kpatch functions", "why", "oracle", "lupatch says", "kpatch says"}
 
 // duelRow is a line of the table.
 type duelRow struct {
 	cells []string
 }
 
-func (r duelRow) number(col int) float64 {
-	f, _ := strconv.ParseFloat(r.cells[col], 64)
+// cell gives the cell of a column; the column has to exist.
+func (r duelRow) cell(column string) string { return r.cells[slices.Index(duelColumns, column)] }
+
+func (r duelRow) number(column string) float64 {
+	f, _ := strconv.ParseFloat(r.cell(column), 64)
 	return f
 }
 
-func (r duelRow) verdict() string { return r.cells[5] }
+func (r duelRow) verdict() string { return r.cell("verdict") }
 
 // reasons reads the column "why" back.
 func (r duelRow) reasons() (out []reason) {
-	for part := range strings.SplitSeq(r.cells[8], "; ") {
+	for part := range strings.SplitSeq(r.cell("why"), "; ") {
 		if part == "" {
 			continue
 		}
@@ -102,7 +104,8 @@ func (d *duel) row() duelRow {
 	}
 	a, b := ms(d.ours.took), ms(d.theirs.took)
 	return duelRow{[]string{
-		d.fix, d.source, fmt.Sprintf("%.2f", a), fmt.Sprintf("%.2f", b), fmt.Sprintf("%.3f", a/b), d.verdict,
+		d.fix, d.source, fmt.Sprintf("%.2f", a), fmt.Sprintf("%.2f", b), fmt.Sprintf("%.3f", a/b),
+		fmt.Sprintf("%.2f", ms(d.ours.cpu)), fmt.Sprintf("%.2f", ms(d.theirs.cpu)), d.verdict,
 		strings.Join(d.ours.funcs, " "), strings.Join(d.theirs.funcs, " "), strings.Join(why, "; "), d.oracle,
 		clean(strings.Join(d.ours.says, " / ")), clean(strings.Join(d.theirs.says, " / ")),
 	}}
@@ -120,13 +123,9 @@ type duels struct {
 
 const partSuffix = ".part"
 
-func openDuels(ctx context.Context, o options) (*duels, error) {
-	tree, err := treeHash(ctx)
-	if err != nil {
-		return nil, err
-	}
+// openDuels goes on with what was measured of the same state of the source.
+func openDuels(o options, tree string) (*duels, error) {
 	t := &duels{path: o.table, done: map[[2]string]bool{}}
-	// What was measured of another state of the source does not count.
 	t.head = fmt.Sprintf("# SPDX-License-Identifier: Apache-2.0\n# kernel %s, lupatch tree %s, n %d, seed %d, by make evidence-differ\n", o.release, tree, o.n, o.seed)
 	b, err := os.ReadFile(o.table + partSuffix)
 	if os.IsNotExist(err) {

@@ -24,6 +24,7 @@ var kpatchSizes = []string{
 // side is what one program makes of a pair.
 type side struct {
 	took  time.Duration
+	cpu   time.Duration   // of all its threads, in the kernel too
 	funcs []string        // changed and new, sorted
 	new   map[string]bool // those it calls new
 	says  []string        // its other lines
@@ -59,7 +60,7 @@ func timed(ctx context.Context, env []string, argv ...string) side {
 	out, err := cmd.CombinedOutput()
 	took := time.Since(begin)
 	s := parseSide(out, cmd.ProcessState.ExitCode(), err)
-	s.took = took
+	s.took, s.cpu = took, cmd.ProcessState.UserTime()+cmd.ProcessState.SystemTime()
 	return s
 }
 

@@ -128,8 +128,8 @@ func readExplained(path string) (map[[2]string]string, error) {
 	for n := 1; s.Scan(); n++ {
 		if l := s.Text(); l != "" && !strings.HasPrefix(l, "#") {
 			c := strings.Split(l, "\t")
-			if len(c) != 3 || c[0] == "" || c[2] == "" {
-				return nil, fmt.Errorf("reading %s: line %d is not fix, function and text", path, n)
+			if len(c) != 3 || c[0] == "" || c[2] == "" || strings.Contains(c[2], "; ") {
+				return nil, fmt.Errorf("reading %s: line %d is not fix, function and a text without semicolons", path, n)
 			}
 			out[[2]string{c[0], c[1]}] = c[2]
 		}
