@@ -4,6 +4,7 @@
 # make test     every test but the long runs
 # make build    bin/lupatch
 # make evidence-corpus CORPUS=DIR [N=60]   what share of real fixes becomes an update
+# make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
 #
 # Nothing but Debian packages and Go modules is fetched. Caches are kept below
 # the user's cache folder (~/.cache/lupatch).
@@ -23,7 +24,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build demo test vet deps bench fuzz generate clean evidence-corpus
+.PHONY: build demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ
 
 build: bin/lupatch
 
@@ -60,7 +61,7 @@ test: deps
 	PATH="$(dir $(GO)):$$PATH" $(GO) test -p 2 -timeout 15m ./...
 
 bench:
-	$(GO) test -run '^$$' -bench . -benchtime 3x ./internal/build ./patchgen ./internal/kallsyms
+	$(GO) test -run '^$$' -bench . -benchtime 3x ./internal/build ./internal/evidence/objpair ./patchgen ./internal/kallsyms
 
 # Every parser of foreign bytes, FUZZTIME each.
 FUZZTIME ?= 20s
@@ -87,6 +88,23 @@ evidence-corpus: deps
 	$(MAKE) --no-print-directory bin/lupatch
 	$(GO) build -buildvcs=false -o bin/corpus ./internal/evidence/corpus
 	bin/corpus -corpus $(CORPUS) -kernel $(KERNEL) -redo '$(REDO)' $(CORPUS_OUT)
+
+# Compiles what is not kept yet; both programs then run on the same objects in
+# turns, which wants an idle machine. kpatch's is unpacked, not installed.
+KPATCH_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lupatch/evidence/kpatch
+ifeq ($(N),0)
+DIFFER_OUT := -table docs/evidence/differ-$(KERNEL).tsv -report docs/effectiveness.md
+else
+DIFFER_OUT := -table bin/differ-$(KERNEL)-$(SEED).tsv -n $(N) -seed $(SEED)
+endif
+evidence-differ: deps
+	@[ -f $(CORPUS)/fixes.tsv ] || { echo "evidence-differ: no fixes.tsv in $(CORPUS); say CORPUS=FOLDER" >&2; exit 2; }
+	hack/kpatch-tools.sh $(KPATCH_DIR)
+	@mkdir -p bin
+	$(GO) build -buildvcs=false -o bin/corpus ./internal/evidence/corpus
+	$(GO) build -buildvcs=false -trimpath -ldflags '-s -w' -o bin/diffone ./internal/evidence/objpair/diffone
+	bin/corpus -corpus $(CORPUS) -kernel $(KERNEL) -kpatch $(KPATCH_DIR)/usr/lib/kpatch/create-diff-object \
+	    -explained docs/evidence/differ-explained.tsv $(DIFFER_OUT)
 
 generate:
 	$(GO) generate ./...

@@ -22,13 +22,16 @@ type insn struct {
 // int3 fills gaps between pieces of code, as the kernel's linker script does.
 const int3 = 0xcc
 
+// meanInsn is about how many bytes an instruction of kernel code takes.
+const meanInsn = 4
+
 var endbr64 = []byte{0xf3, 0x0f, 0x1e, 0xfa}
 
 // decode reads code from its start. It stops where an instruction cannot be
 // decoded with certainty: from there on nothing is known, since the length of
 // that instruction is not.
 func decode(code []byte) []insn {
-	var out []insn
+	out := make([]insn, 0, len(code)/meanInsn+1)
 	for off := 0; off < len(code); {
 		rest := code[off:]
 		var inst x86asm.Inst

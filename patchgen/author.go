@@ -48,7 +48,7 @@ func wishesOf(o *object) (*wishes, error) {
 		}
 		for _, r := range s.Relocs {
 			t, err := o.resolve(nil, r)
-			if err != nil || t.item == nil || t.item.kind != function || !t.exact || t.at != 0 {
+			if at, ok := t.place(); err != nil || t.item == nil || t.item.kind != function || !ok || at != 0 {
 				return nil, refuse.New(refuse.AuthorNote, s.Name, "it names something that is not a function of this file")
 			}
 			switch {

@@ -138,24 +138,28 @@ func (c *comparer) sameRelocs(a, b *item) bool {
 }
 
 func sameString(a, b target) bool {
-	if !a.exact || !b.exact {
+	atA, okA := a.place()
+	atB, okB := b.place()
+	if !okA || !okB {
 		return false
 	}
-	sa, okA := a.item.sec.CString(a.item.off + uint64(a.at))
-	sb, okB := b.item.sec.CString(b.item.off + uint64(b.at))
+	sa, okA := a.item.sec.CString(a.item.off + uint64(atA))
+	sb, okB := b.item.sec.CString(b.item.off + uint64(atB))
 	return okA && okB && sa == sb
 }
 
 func sameConstant(a, b target) bool {
 	n := int64(a.item.sec.Entsize)
-	if !a.exact || !b.exact || n == 0 || a.item.sec.Entsize != b.item.sec.Entsize {
+	atA, okA := a.place()
+	atB, okB := b.place()
+	if !okA || !okB || n == 0 || a.item.sec.Entsize != b.item.sec.Entsize {
 		return false
 	}
 	x, y := a.item.sec.Data, b.item.sec.Data
-	if a.at < 0 || b.at < 0 || a.at+n > int64(len(x)) || b.at+n > int64(len(y)) {
+	if atA < 0 || atB < 0 || atA+n > int64(len(x)) || atB+n > int64(len(y)) {
 		return false
 	}
-	return bytes.Equal(x[a.at:a.at+n], y[b.at:b.at+n])
+	return bytes.Equal(x[atA:atA+n], y[atB:atB+n])
 }
 
 func sameSection(a, b *elfobj.Section) bool {

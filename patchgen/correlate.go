@@ -9,6 +9,8 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
 )
 
 // correlate finds for the items of the old version their twins in the new
@@ -23,8 +25,16 @@ func correlate(old, new *object) {
 		}
 	}
 	correlateBy(old, new, baseKey)
-	correlateUsers(old, new)
-	correlateOrder(old, new)
+	a, b = groups(old, baseKey), groups(new, baseKey)
+	ua, ub := users(old, inBoth(a, b)), users(new, inBoth(b, a))
+	withUsers := func(it *item) string {
+		if it.obj == old {
+			return baseKey(it) + "\x00" + ua[it]
+		}
+		return baseKey(it) + "\x00" + ub[it]
+	}
+	correlateBy(old, new, withUsers)
+	correlateOrder(old, new, withUsers)
 	for _, it := range old.items {
 		// A part follows its function, whatever the clones are numbered.
 		if it.parent != nil && it.parent.twin != nil {
@@ -67,11 +77,22 @@ var cloneNumber = regexp.MustCompile(`\.\d+`)
 // baseName is a name without the numbers the compiler gave: static locals
 // lose their number, clones keep what kind they are.
 func baseName(it *item) string {
-	if it.kind == function {
-		m := clone.FindString(it.name)
-		return strings.TrimSuffix(it.name, m) + cloneNumber.ReplaceAllString(m, "")
+	if it.base == "" {
+		it.base = makeBaseName(it)
 	}
-	name := uniqueID.ReplaceAllString(it.name, "$1")
+	return it.base
+}
+
+func makeBaseName(it *item) string {
+	name := it.name
+	if !strings.ContainsRune(name, '.') && !strings.HasPrefix(name, "__") {
+		return name // as nearly all are
+	}
+	if it.kind == function {
+		m := clone.FindString(name)
+		return strings.TrimSuffix(name, m) + cloneNumber.ReplaceAllString(m, "")
+	}
+	name = uniqueID.ReplaceAllString(name, "$1")
 	name = btfID.ReplaceAllString(name, "$1")
 	if m := numbered.FindStringSubmatch(name); m != nil {
 		return m[1] + "."
@@ -138,29 +159,34 @@ func correlateBy(old, new *object, key func(*item) string) {
 	}
 }
 
-// correlateUsers tells namesakes apart by the functions that refer to them.
-func correlateUsers(old, new *object) {
-	ua, ub := users(old), users(new)
-	withUsers := func(u map[*item]string) func(*item) string {
-		return func(it *item) string { return baseKey(it) + "\x00" + u[it] }
-	}
-	a, b := groups(old, withUsers(ua)), groups(new, withUsers(ub))
-	for k, olds := range a {
-		if news := b[k]; len(olds) == 1 && len(news) == 1 {
-			pair(olds[0], news[0])
+// inBoth gives the sections of those items of a that have namesakes in b.
+func inBoth(a, b map[string][]*item) map[*elfobj.Section]bool {
+	out := map[*elfobj.Section]bool{}
+	for k, list := range a {
+		if len(b[k]) > 0 {
+			for _, it := range list {
+				out[it.sec] = true
+			}
 		}
 	}
+	return out
 }
 
-// users names for each item the functions that refer to it, in a form that
-// is the same in both versions.
-func users(o *object) map[*item]string {
+// users names for each item of some sections the functions that refer to it, in
+// a form that is the same in both versions. Namesakes are told apart by them.
+func users(o *object, sections map[*elfobj.Section]bool) map[*item]string {
+	if len(sections) == 0 {
+		return nil
+	}
 	sets := map[*item]map[string]bool{}
 	for _, from := range o.items {
 		if from.kind != function {
 			continue
 		}
 		for _, r := range from.relocs() {
+			if r.Sym.Section == nil || !sections[r.Sym.Section] {
+				continue
+			}
 			t, err := o.resolve(from, r)
 			if err != nil || t.item == nil {
 				continue
@@ -182,10 +208,8 @@ func users(o *object) map[*item]string {
 // used by the same functions in the order of their numbers, which is the order
 // of their declarations. If one was added or removed, all stay without a twin,
 // and what needs them is refused.
-func correlateOrder(old, new *object) {
-	ua, ub := users(old), users(new)
-	a := groups(old, func(it *item) string { return baseKey(it) + "\x00" + ua[it] })
-	b := groups(new, func(it *item) string { return baseKey(it) + "\x00" + ub[it] })
+func correlateOrder(old, new *object, withUsers func(*item) string) {
+	a, b := groups(old, withUsers), groups(new, withUsers)
 	for k, olds := range a {
 		news := b[k]
 		if len(news) != len(olds) {

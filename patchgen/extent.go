@@ -3,9 +3,7 @@
 package patchgen
 
 import (
-	"bytes"
 	"debug/dwarf"
-	"debug/elf"
 	"fmt"
 	"path"
 	"slices"
@@ -25,11 +23,7 @@ func (e Extents) extent(name string) (from, to int, ok bool) {
 // ReadExtents reads the lines of the functions that source itself defines out
 // of the DWARF of its object. Functions from headers are not among them.
 func ReadExtents(obj []byte, source string) (Extents, error) {
-	f, err := elf.NewFile(bytes.NewReader(obj))
-	if err != nil {
-		return nil, err
-	}
-	d, err := f.DWARF()
+	d, err := readDWARF(obj)
 	if err != nil {
 		return nil, fmt.Errorf("reading DWARF: %w", err)
 	}

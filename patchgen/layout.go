@@ -3,9 +3,7 @@
 package patchgen
 
 import (
-	"bytes"
 	"debug/dwarf"
-	"debug/elf"
 	"fmt"
 	"slices"
 	"strings"
@@ -70,11 +68,7 @@ type types struct {
 }
 
 func layouts(obj []byte) (*types, error) {
-	f, err := elf.NewFile(bytes.NewReader(obj))
-	if err != nil {
-		return nil, err
-	}
-	d, err := f.DWARF()
+	d, err := readDWARF(obj)
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,7 @@
 package patchgen
 
 import (
-	"bytes"
 	"debug/dwarf"
-	"debug/elf"
 	"maps"
 	"slices"
 )
@@ -15,11 +13,7 @@ import (
 // of that kind: who would have to agree about its layout. obj is an object
 // file with DWARF.
 func LayoutUsers(obj []byte, structure string) ([]string, error) {
-	f, err := elf.NewFile(bytes.NewReader(obj))
-	if err != nil {
-		return nil, err
-	}
-	d, err := f.DWARF()
+	d, err := readDWARF(obj)
 	if err != nil {
 		return nil, err
 	}

@@ -34,6 +34,7 @@ const (
 // function, a variable, a string section.
 type item struct {
 	name      string
+	base      string         // see baseName
 	sym       *elfobj.Symbol // nil if anonymous
 	sec       *elfobj.Section
 	off, size uint64

@@ -16,9 +16,16 @@ type target struct {
 	// plain addend of an external symbol. For a field relative to the program
 	// counter the distance to the end of its instruction is still in it.
 	off int64
-	// at is the offset in the item that is really meant, if exact is set.
-	at    int64
-	exact bool
+
+	from *item
+	rel  elfobj.Reloc
+}
+
+// place is the offset in the item that is really meant; ok is false if that
+// cannot be told. It may need the code decoded, which takes longer than all else.
+func (t target) place() (at int64, ok bool) {
+	delta, ok := fieldDelta(t.from, t.rel)
+	return t.off + delta, ok
 }
 
 // resolve finds what the relocation r, found in item from, refers to. A
@@ -27,27 +34,23 @@ type target struct {
 // the instruction cannot be decoded, that is refused and never guessed.
 func (o *object) resolve(from *item, r elfobj.Reloc) (target, error) {
 	if r.Sym.Section == nil {
-		return target{ext: r.Sym, off: r.Addend}, nil
+		return target{ext: r.Sym, off: r.Addend, from: from, rel: r}, nil
 	}
 	if it := o.bySym[r.Sym]; it != nil && !r.Sym.IsSection() {
-		t := target{item: it, off: int64(r.Sym.Value) + r.Addend - int64(it.off)}
-		if delta, ok := fieldDelta(from, r); ok {
-			t.at, t.exact = t.off+delta, true
-		}
-		return t, nil
+		return target{item: it, off: int64(r.Sym.Value) + r.Addend - int64(it.off), from: from, rel: r}, nil
 	}
 	abs := int64(r.Sym.Value) + r.Addend
 	list := o.bySec[r.Sym.Section]
-	delta, ok := fieldDelta(from, r)
 	if len(list) == 1 && list[0].off == 0 {
-		return target{item: list[0], off: abs, at: abs + delta, exact: ok}, nil
+		return target{item: list[0], off: abs, from: from, rel: r}, nil
 	}
+	delta, ok := fieldDelta(from, r)
 	if !ok {
 		return target{}, refuse.New(refuse.Undecodable, from.name,
 			"the instruction at +0x%x refers to section %s and cannot be decoded", r.Off-from.off, r.Sym.Section.Name)
 	}
 	if it := o.in(r.Sym.Section, uint64(abs+delta)); it != nil {
-		return target{item: it, off: abs - int64(it.off), at: abs + delta - int64(it.off), exact: true}, nil
+		return target{item: it, off: abs - int64(it.off), from: from, rel: r}, nil
 	}
 	start := uint64(0)
 	if from != nil {

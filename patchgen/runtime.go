@@ -107,7 +107,7 @@ func (p *plan) checkListed() error {
 		}
 		for _, r := range it.relocs() {
 			if t, err := p.new.resolve(it, r); err == nil && t.item != nil && t.item.kind == function && t.item.included {
-				return refuse.New(refuse.SpecialSection, t.item.name, "section %s lists the place +0x%x in it, and it is not known what for", it.sec.Name, t.at)
+				return refuse.New(refuse.SpecialSection, t.item.name, "section %s lists the place +0x%x in it, and it is not known what for", it.sec.Name, t.off)
 			}
 		}
 	}

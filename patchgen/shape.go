@@ -5,7 +5,6 @@ package patchgen
 import (
 	"bytes"
 	"debug/dwarf"
-	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -36,11 +35,8 @@ func (s *shapes) load() error {
 }
 
 func (s *shapes) parse() error {
-	f, err := elf.NewFile(bytes.NewReader(s.obj))
-	if err != nil {
-		return err
-	}
-	if s.d, err = f.DWARF(); err != nil {
+	var err error
+	if s.d, err = readDWARF(s.obj); err != nil {
 		return err
 	}
 	r := readEntries(s.d, len(s.obj))
@@ -171,8 +167,9 @@ func (o *object) value(it *item, l leaf) string {
 			return "an address"
 		case t.ext != nil:
 			return t.ext.Name
-		case t.item.kind == anonymous && t.exact:
-			if s, ok := t.item.sec.CString(t.item.off + uint64(t.at)); ok {
+		case t.item.kind == anonymous:
+			at, known := t.place()
+			if s, ok := t.item.sec.CString(t.item.off + uint64(at)); known && ok {
 				return fmt.Sprintf("%.40q", s)
 			}
 		case t.off != 0:

@@ -54,7 +54,8 @@ func entries(o *object, sp []special, want func(*item) bool) ([]entry, error) {
 			if t.item == nil || !want(t.item) {
 				continue
 			}
-			e.item, e.at = t.item, uint64(t.at)
+			at, _ := t.place()
+			e.item, e.at = t.item, uint64(at)
 			if par != nil {
 				n := off / x.size * x.parallelSize
 				e.parallel = par.Data[n : n+x.parallelSize]

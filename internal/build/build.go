@@ -21,15 +21,38 @@ import (
 // It needs no privilege and writes nothing but the output and the cache.
 func Run(ctx context.Context, opt Options) (*Result, error) {
 	c := &clock{progress: opt.Progress}
-	text, err := os.ReadFile(opt.Patch)
-	if err != nil {
-		return nil, err
-	}
 	if opt.Name == "" {
 		opt.Name = nameOf(opt.Patch)
 	}
 	if opt.Output == "" {
 		opt.Output = opt.Name + ".ko"
+	}
+	j, err := prepare(ctx, opt, c)
+	if err != nil {
+		return nil, err
+	}
+	defer j.overlay.Close()
+	ko, man, err := j.run(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(opt.Output, ko, 0o644); err != nil {
+		return nil, fmt.Errorf("writing the update: %w", err)
+	}
+	c.start("")
+	out, err := filepath.Abs(opt.Output)
+	if err != nil {
+		return nil, err
+	}
+	return &Result{Path: out, Manifest: man, Stages: c.stages, Notes: append(slices.Clone(j.tree.Notes), j.notes...)}, nil
+}
+
+// prepare finds the source and lays the patch over it; the job's overlay is to
+// be closed.
+func prepare(ctx context.Context, opt Options, c *clock) (*job, error) {
+	text, err := os.ReadFile(opt.Patch)
+	if err != nil {
+		return nil, err
 	}
 	c.start("source")
 	tree, err := kbuild.Open(ctx, kbuild.Options{
@@ -44,26 +67,12 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if j.change, err = readPatch(opt.Patch, text, tree.Src, opt.Fuzz); err != nil {
 		return nil, err
 	}
-	overlay, err := tree.Overlay(j.change.laidOut())
-	if err != nil {
+	if j.overlay, err = tree.Overlay(j.change.laidOut()); err != nil {
 		return nil, err
 	}
-	defer overlay.Close()
-	if overlay.Include, err = include.WriteTo(tree.Cache()); err != nil {
+	if j.overlay.Include, err = include.WriteTo(tree.Cache()); err != nil {
+		j.overlay.Close()
 		return nil, fmt.Errorf("writing the headers for patches: %w", err)
 	}
-	j.overlay = overlay
-	ko, man, err := j.run(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if err := renameio.WriteFile(opt.Output, ko, 0o644); err != nil {
-		return nil, fmt.Errorf("writing the update: %w", err)
-	}
-	c.start("")
-	out, err := filepath.Abs(opt.Output)
-	if err != nil {
-		return nil, err
-	}
-	return &Result{Path: out, Manifest: man, Stages: c.stages, Notes: append(slices.Clone(tree.Notes), j.notes...)}, nil
+	return j, nil
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -116,11 +118,52 @@ func TestRelocsIn(t *testing.T) {
 	}
 }
 
+// Without its debugging information the rest of an object reads the same.
+func TestReadCode(t *testing.T) {
+	in := compile(t, sample, "-g", "-ffunction-sections", "-fdata-sections")
+	whole, err := elfobj.Read(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := elfobj.ReadCode(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, got := describe(whole), describe(code)
+	debug := 0
+	for name := range want {
+		if strings.Contains(name, " .debug_") || strings.Contains(name, " .rela.debug_") {
+			delete(want, name)
+			debug++
+		}
+	}
+	// Symbols that name sections are fewer.
+	for _, m := range []map[string][]string{want, got} {
+		m["sym"] = slices.DeleteFunc(m["sym"], func(s string) bool { return strings.Contains(s, "STT_SECTION") })
+	}
+	if d := cmp.Diff(want, got); d != "" || debug == 0 {
+		t.Errorf("%d sections of debugging information; the others changed: %s", debug, d)
+	}
+	out, err := code.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := elfobj.Read(out); err != nil {
+		t.Errorf("reading back: %v", err)
+	}
+	if _, err := elfobj.ReadCode(in[:len(in)/2]); !errors.Is(err, elfobj.ErrFormat) {
+		t.Errorf("half an object: %v", err)
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	f.Add(compile(f, sample))
 	f.Add(compile(f, sample, "-ffunction-sections", "-g"))
 	f.Add([]byte(elf.ELFMAG))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		if c, err := elfobj.ReadCode(b); err != nil && c != nil {
+			t.Error("an error came with a result")
+		}
 		o, err := elfobj.Read(b)
 		if err != nil {
 			if o != nil {

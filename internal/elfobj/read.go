@@ -4,12 +4,14 @@ package elfobj
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 )
 
 // ErrFormat is matched by every error about the bytes themselves.
@@ -35,7 +37,13 @@ func ReadFile(path string) (*File, error) {
 
 // Read parses data. The result shares its memory. Bytes that are not such an
 // object give an error that matches ErrFormat, never a panic.
-func Read(data []byte) (*File, error) {
+func Read(data []byte) (*File, error) { return read(data, false) }
+
+// ReadCode is Read without the debugging information, which is most of an object
+// and has most of its relocations. What is written of it lacks it too.
+func ReadCode(data []byte) (*File, error) { return read(data, true) }
+
+func read(data []byte, codeOnly bool) (*File, error) {
 	ef, err := elf.NewFile(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
@@ -43,7 +51,7 @@ func Read(data []byte) (*File, error) {
 	if ef.Type != elf.ET_REL || ef.Machine != elf.EM_X86_64 || ef.Class != elf.ELFCLASS64 || ef.Data != elf.ELFDATA2LSB {
 		return nil, fmt.Errorf("%w: type %v, machine %v", ErrFormat, ef.Type, ef.Machine)
 	}
-	r := &reader{ef: ef, data: data, byIndex: make([]*Section, len(ef.Sections))}
+	r := &reader{ef: ef, data: data, byIndex: make([]*Section, len(ef.Sections)), codeOnly: codeOnly}
 	if err := r.sections(); err != nil {
 		return nil, err
 	}
@@ -62,6 +70,13 @@ type reader struct {
 	byIndex []*Section
 	syms    []*Symbol // by index in the file, nil at 0
 	out     File
+
+	codeOnly bool
+}
+
+// skips reports debugging information that is not wanted.
+func (r *reader) skips(s *elf.Section) bool {
+	return r.codeOnly && s.Flags&elf.SHF_ALLOC == 0 && strings.HasPrefix(s.Name, ".debug_")
 }
 
 func bad(format string, args ...any) error {
@@ -100,7 +115,7 @@ func (r *reader) sections() error {
 		if s.Flags&elf.SHF_COMPRESSED != 0 {
 			return bad("section %q is compressed", s.Name)
 		}
-		if derived(s) {
+		if derived(s) || r.skips(s) {
 			continue
 		}
 		data, err := r.raw(s)
@@ -155,20 +170,27 @@ func (r *reader) symbols() error {
 	if err != nil {
 		return err
 	}
-	names := &Section{Data: strs}
+	names := string(strs) // of which each name is a part
 	r.syms = make([]*Symbol, len(data)/symSize)
+	all := make([]Symbol, len(r.syms))
+	r.out.Symbols = make([]*Symbol, 0, len(r.syms))
 	for i := 1; i < len(r.syms); i++ {
 		e := data[i*symSize:]
-		y := &Symbol{
+		y := &all[i]
+		*y = Symbol{
 			Type: elf.ST_TYPE(e[4]), Bind: elf.ST_BIND(e[4]), Other: e[5],
 			Shndx: elf.SectionIndex(binary.LittleEndian.Uint16(e[6:])),
 			Value: binary.LittleEndian.Uint64(e[8:]), Size: binary.LittleEndian.Uint64(e[16:]),
 		}
 		if n := binary.LittleEndian.Uint32(e); n != 0 {
-			var ok bool
-			if y.Name, ok = names.CString(uint64(n)); !ok {
+			end := -1
+			if uint64(n) < uint64(len(names)) {
+				end = strings.IndexByte(names[n:], 0)
+			}
+			if end < 0 {
 				return bad("symbol %d has no readable name", i)
 			}
+			y.Name = names[n:][:end]
 		}
 		if err := r.place(y, i, xindex); err != nil {
 			return err
@@ -207,6 +229,9 @@ func (r *reader) relocs() error {
 		if s.Type != elf.SHT_RELA {
 			continue
 		}
+		if int(s.Info) < len(r.byIndex) && r.skips(r.ef.Sections[s.Info]) {
+			continue
+		}
 		if int(s.Info) >= len(r.byIndex) || (r.byIndex[s.Info] == nil) {
 			return bad("relocation section %q has no target", s.Name)
 		}
@@ -218,6 +243,7 @@ func (r *reader) relocs() error {
 		if err != nil {
 			return err
 		}
+		holder.Relocs = slices.Grow(holder.Relocs, len(data)/relaSize)
 		for ; len(data) >= relaSize; data = data[relaSize:] {
 			info := binary.LittleEndian.Uint64(data[8:])
 			rel := Reloc{Off: binary.LittleEndian.Uint64(data), Type: elf.R_X86_64(uint32(info)), Addend: int64(binary.LittleEndian.Uint64(data[16:]))}
@@ -239,15 +265,10 @@ func (r *reader) relocs() error {
 			holder.Relocs = append(holder.Relocs, rel)
 		}
 		if holder == target {
-			slices.SortStableFunc(holder.Relocs, func(a, b Reloc) int {
-				switch {
-				case a.Off < b.Off:
-					return -1
-				case a.Off > b.Off:
-					return 1
-				}
-				return 0
-			})
+			byOffset := func(a, b Reloc) int { return cmp.Compare(a.Off, b.Off) }
+			if !slices.IsSortedFunc(holder.Relocs, byOffset) {
+				slices.SortStableFunc(holder.Relocs, byOffset)
+			}
 		}
 	}
 	return nil

@@ -31,7 +31,8 @@ type options struct {
 	only                     string
 	workers                  int
 	noLoad, explain          bool
-	kpatch                   string
+	kpatch, diffone          string
+	explained                string
 }
 
 func main() {
@@ -50,20 +51,14 @@ func main() {
 	flag.IntVar(&o.workers, "j", 2, "builds at once")
 	flag.BoolVar(&o.noLoad, "no-load", false, "do not load the updates on a lab host")
 	flag.StringVar(&o.kpatch, "kpatch", "", "measure nothing; compare with this create-diff-object `PROGRAM` over the fixes")
-	single := flag.Bool("one", false, "compare one pair of objects")
+	flag.StringVar(&o.diffone, "diffone", "bin/diffone", "lupatch's differ as a `PROGRAM`, for -kpatch")
+	flag.StringVar(&o.explained, "explained", "", "`FILE` (TSV) with explanations written by hand, for -kpatch")
 	flag.BoolVar(&o.explain, "explain", false, "measure nothing; print how the code of the chosen fixes differs to the oracle")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: corpus -corpus FOLDER -table FILE [options]; `make evidence-corpus` runs it")
 		flag.PrintDefaults()
 	}
 	flag.Parse()
-	if *single {
-		if err := one(flag.Args()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
 	if o.corpus == "" || o.table == "" && !o.explain || flag.NArg() > 0 {
 		flag.Usage()
 		os.Exit(2)

@@ -34,21 +34,27 @@ func (t *table) report(o options, fixes []*fix) error {
 		}
 	}
 	text := t.markdown(rows, len(fixes))
-	if o.report == "" {
+	return writeBetween(o.report, beginMark, endMark, text)
+}
+
+// writeBetween replaces what stands between two lines of a document; without a
+// document it prints the text.
+func writeBetween(path, begin, end, text string) error {
+	if path == "" {
 		fmt.Print(text)
 		return nil
 	}
-	doc, err := os.ReadFile(o.report)
+	doc, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	head, rest, ok := bytes.Cut(doc, []byte(beginMark))
-	_, tail, ok2 := bytes.Cut(rest, []byte(endMark))
+	head, rest, ok := bytes.Cut(doc, []byte(begin))
+	_, tail, ok2 := bytes.Cut(rest, []byte(end))
 	if !ok || !ok2 {
-		return fmt.Errorf("%s lacks the lines %q and %q", o.report, beginMark, endMark)
+		return fmt.Errorf("%s lacks the lines %q and %q", path, begin, end)
 	}
-	out := slices.Concat(head, []byte(beginMark+"\n\n"+text+"\n"+endMark), tail)
-	return renameio.WriteFile(o.report, out, 0o644)
+	out := slices.Concat(head, []byte(begin+"\n\n"+strings.TrimSuffix(text, "\n")+"\n\n"+end), tail)
+	return renameio.WriteFile(path, out, 0o644)
 }
 
 func (t *table) markdown(rows []*row, wanted int) string {
@@ -111,7 +117,7 @@ func only(rows []*row, outcomes ...string) (out []*row) {
 	return out
 }
 
-func count(rows []*row, by func(*row) string) map[string]int {
+func count[R any](rows []R, by func(R) string) map[string]int {
 	out := map[string]int{}
 	for _, r := range rows {
 		out[by(r)]++
@@ -126,7 +132,7 @@ func byNumber(counts map[string]int) []string {
 	return keys
 }
 
-func section(b *strings.Builder, title string, rows []*row, by func(*row) string) {
+func section[R any](b *strings.Builder, title string, rows []R, by func(R) string) {
 	if len(rows) == 0 {
 		return
 	}
