@@ -124,6 +124,7 @@ func FuzzGenerate(f *testing.F) {
 		}
 		_ = patchgen.CheckLayouts(a, b)
 		_, _ = patchgen.LayoutUsers(b, "dev")
+		_, _ = patchgen.ReadPrototypes(b)
 		ext, err := patchgen.ReadExtents(a, "unit.c")
 		if err != nil {
 			ext = nil
