@@ -5,9 +5,7 @@ package build
 import (
 	"context"
 	"fmt"
-	"maps"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/lupatch/lupatch/internal/elfobj"
@@ -27,6 +25,15 @@ type job struct {
 	change  *change
 	clock   *clock
 	notes   []string
+	review  []string
+	// headers says that the patch changes what other files include.
+	headers bool
+	// compiled are all units that were compiled in both versions, those too that
+	// turned out the same.
+	compiled []*unit
+	// recalled are global functions whose prototype changes, and slots pointers
+	// to functions.
+	recalled, slots map[string]bool
 
 	image   *kallsyms.Image
 	syms    *kallsyms.Table
@@ -56,6 +63,10 @@ type unit struct {
 	// byHeader says that the patch does not touch the source itself, only
 	// something that it includes.
 	byHeader bool
+	// prototypes are the new version's, recalled its functions whose prototype
+	// changes.
+	prototypes *patchgen.Prototypes
+	recalled   map[string]bool
 }
 
 func (j *job) run(ctx context.Context) ([]byte, *manifest.Manifest, error) {
@@ -155,6 +166,18 @@ func (j *job) verify(u *unit) (err error) {
 
 // generate makes the livepatch object of every unit.
 func (j *job) generate(ctx context.Context, units []*unit) error {
+	for _, u := range units {
+		err := checkLayouts(u)
+		if e, ok := refuse.As(err); ok && e.ID == refuse.StructLayout {
+			return j.explainLayout(units, u, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := j.checkInterfaces(ctx, units); err != nil {
+		return err
+	}
 	shared, err := j.shared(units)
 	if err != nil {
 		return err
@@ -162,10 +185,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 	var ran, added []string
 	empty, redirects := true, false
 	for i, u := range units {
-		lines, newBytes, err := j.checkUnit(ctx, u)
-		if e, ok := refuse.As(err); ok && e.ID == refuse.StructLayout {
-			return j.explainLayout(units, u, e)
-		}
+		lines, newBytes, err := readDebug(u)
 		if err != nil {
 			return err
 		}
@@ -198,6 +218,9 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 			}
 		}
 	}
+	if err := j.checkLateInit(units); err != nil {
+		return err
+	}
 	if err := j.unusedRule(units); err != nil {
 		return err
 	}
@@ -212,10 +235,22 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 	return nil
 }
 
-// checkUnit looks at what the objects' code does not show, and reads where
-// the old version's functions stand in the source. It also gives the new
-// version's object file.
-func (j *job) checkUnit(ctx context.Context, u *unit) (patchgen.Extents, []byte, error) {
+// checkLayouts looks at the structures, which the objects' code does not show.
+func checkLayouts(u *unit) error {
+	old, err := os.ReadFile(u.oldPath)
+	if err != nil {
+		return err
+	}
+	new, err := os.ReadFile(u.newPath)
+	if err != nil {
+		return err
+	}
+	return patchgen.CheckLayouts(old, new)
+}
+
+// readDebug reads where the old version's functions stand in the source. It also
+// gives the new version's object file.
+func readDebug(u *unit) (patchgen.Extents, []byte, error) {
 	old, err := os.ReadFile(u.oldPath)
 	if err != nil {
 		return nil, nil, err
@@ -224,38 +259,11 @@ func (j *job) checkUnit(ctx context.Context, u *unit) (patchgen.Extents, []byte,
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := patchgen.CheckLayouts(old, new); err != nil {
-		return nil, nil, err
-	}
-	if err := j.checkExports(ctx, u); err != nil {
-		return nil, nil, err
-	}
 	lines, err := patchgen.ReadExtents(old, u.tu.Source)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
 	}
 	return lines, new, nil
-}
-
-// checkExports compares the checksums of what a unit exports.
-func (j *job) checkExports(ctx context.Context, u *unit) error {
-	if !exportsAny(u.old) {
-		return nil
-	}
-	before, err := j.tree.ExportCRC(ctx, u.tu, nil)
-	if err != nil {
-		return err
-	}
-	after, err := j.tree.ExportCRC(ctx, u.tu, j.overlay)
-	if err != nil {
-		return err
-	}
-	for _, name := range slices.Sorted(maps.Keys(before)) {
-		if now, ok := after[name]; ok && now != before[name] {
-			return refuse.New(refuse.ExportCRC, name, "the checksum of the exported symbol would change from %#08x to %#08x, and modules that use it were built for the old one", before[name], now)
-		}
-	}
-	return nil
 }
 
 // digests describes the shipped code of the functions to be replaced.

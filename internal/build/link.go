@@ -110,7 +110,7 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 		man.Escapes = append(man.Escapes, u.result.Escapes...)
 		man.Review = append(man.Review, slices.Concat(u.result.Review, keptValues(u))...)
 	}
-	man.Review = append(man.Review, j.change.inexact...)
+	man.Review = append(man.Review, slices.Concat(j.change.inexact, j.review)...)
 	var objects []unitObject
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		if !tab[name].empty() || len(byName[name].Functions) > 0 {

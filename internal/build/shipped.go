@@ -88,13 +88,3 @@ func buildID(f *elfobj.File) string {
 	}
 	return ""
 }
-
-// exportsAny reports whether a unit exports symbols.
-func exportsAny(f *elfobj.File) bool {
-	for _, s := range f.Sections {
-		if strings.HasPrefix(s.Name, "___ksymtab") || s.Name == ".export_symbol" {
-			return true
-		}
-	}
-	return false
-}

@@ -35,6 +35,7 @@ func (j *job) compile(ctx context.Context) ([]*unit, error) {
 	if err != nil {
 		return nil, err
 	}
+	j.compiled = units
 	var late []kbuild.Job
 	units, err = keep(units, func(u *unit) (bool, error) {
 		u.oldPath, u.newPath = objs[0].Path, objs[1].Path
@@ -120,7 +121,7 @@ func (j *job) units(ctx context.Context) ([]*unit, error) {
 		direct = append(direct, name)
 		units = append(units, &unit{tu: tu})
 	}
-	if len(included) > 0 {
+	if j.headers = len(included) > 0; j.headers {
 		j.clock.start("headers")
 		a, err := j.tree.Affected(ctx, j.overlay, included, direct, j.opt.MaxUnits)
 		if err != nil {

@@ -176,18 +176,7 @@ var neutral = []string{"-P", "-w", "-Wno-error", "-D__LINE__=0", "-D__COUNTER__=
 // differ compares the unit's preprocessed texts. The unit given back is the one
 // to compile: another build folder's, if headers are missing in this one.
 func (t *Tree) differ(ctx context.Context, tu *TU, ov *Overlay) (_ *TU, text, code bool, err error) {
-	old, _, err := t.invoke(tu, nil, nil).preprocess(ctx, neutral...)
-	var ce *CompileError
-	if errors.As(err, &ce) && ce.Missing != "" && tu.Obj == t.Obj && t.Kind != KindModule {
-		full, ferr := t.fullTU(ctx, Job{TU: tu}, ce)
-		if ferr != nil {
-			return nil, false, false, ferr
-		}
-		if full != nil {
-			tu = full
-			old, _, err = t.invoke(tu, nil, nil).preprocess(ctx, neutral...)
-		}
-	}
+	tu, old, err := t.original(ctx, tu)
 	if err != nil {
 		return nil, false, false, err
 	}

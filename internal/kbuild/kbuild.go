@@ -104,6 +104,9 @@ type Tree struct {
 	graphMu  sync.Mutex
 	included *graph
 
+	importsMu sync.Mutex
+	imported  *imports
+
 	idOnce sync.Once
 	id     string
 	idErr  error

@@ -19,6 +19,7 @@ const (
 	DataWrite          ID = "data-write"
 	AuthorNote         ID = "author-note"
 	ExportCRC          ID = "export-crc"
+	Signature          ID = "signature"
 	LateKey            ID = "late-key"
 	SpecialSection     ID = "special-section"
 	SealedFunction     ID = "sealed-function"
@@ -68,7 +69,8 @@ var Table = []Entry{
 	{DataChanged, "the initial value of existing data changed; the running kernel already holds the old value", "set the value in a livepatch callback, or keep the data and change the code"},
 	{DataWrite, "a variable's new value cannot be written the way --data asks for", "write it in a callback (KPATCH_PRE_PATCH_CALLBACK), or keep the running value with --data VAR=keep"},
 	{AuthorNote, "a macro of kpatch-macros.h is used in a way that cannot be carried out", "see the macro's description in patchgen/include/kpatch-macros.h"},
-	{ExportCRC, "the checksum (CRC) of an exported symbol's interface changed", "keep the prototype and the structures it names, or replace the modules that use it together"},
+	{ExportCRC, "the interface of an exported symbol changed (its checksum, CRC), and modules or files that use it are not part of the patch", "change all that use it in the same patch, or keep the prototype and the types it names (a new function may have another name)"},
+	{Signature, "what a function takes or gives changed, and files that call it are not part of the patch, declare it otherwise, or call it from code that is not replaced (a module's __init)", "change all that call it in the same patch, with a declaration in a header that all include, or give the new function another name"},
 	{LateKey, "an alternative, or a static key that cannot be read instead, belongs to a patched module and would be resolved after the kernel has already applied it", "test the key with static_key_enabled() in the changed function"},
 	{SpecialSection, "changed code adds an entry to a section that a livepatch cannot register", "leave that construct out of the patch"},
 	{SealedFunction, "new code takes the address of a function that the kernel has sealed against indirect calls (IBT): a call through the pointer would fault on processors that enforce it", "take the address of a new function of the patch that calls it"},
