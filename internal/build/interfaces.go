@@ -30,6 +30,8 @@ type reshaped struct {
 	crc [2]uint32
 	// names are the function's, aliases included.
 	names []string
+	// importers are the modules that use the export.
+	importers []string
 }
 
 // recalled says that calls look different from now on.
@@ -47,12 +49,27 @@ func (j *job) checkInterfaces(ctx context.Context, units []*unit) error {
 		}
 		outward = append(outward, found...)
 	}
+	// What modules outside the patch use is refused without a look at files.
+	var within []*reshaped
 	for _, r := range outward {
+		if !j.importedOutside(r) {
+			within = append(within, r)
+		} else if err := j.checkUsers(ctx, r); err != nil {
+			return err
+		}
+	}
+	for _, r := range within {
 		if err := j.checkUsers(ctx, r); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (j *job) importedOutside(r *reshaped) bool {
+	return slices.ContainsFunc(r.importers, func(m string) bool {
+		return !slices.ContainsFunc(j.compiled, func(u *unit) bool { return u.tu.Unit == m })
+	})
 }
 
 // reshapedIn compares the two versions of a unit. What only the unit itself
@@ -85,15 +102,37 @@ func (j *job) reshapedIn(ctx context.Context, u *unit) ([]*reshaped, error) {
 				exported: slices.ContainsFunc(names, func(n string) bool { return exports[n] })}
 		}
 	}
-	for name, crc := range crcs {
+	var same []string
+	for _, name := range slices.Sorted(maps.Keys(crcs)) {
+		if found[name] == nil && !j.headers {
+			same = append(same, name)
+			continue
+		}
 		if found[name] == nil {
 			found[name] = &reshaped{unit: u, PrototypeChange: patchgen.PrototypeChange{Name: name}, names: []string{name}, exported: true}
 		}
-		found[name].crc = crc
+		found[name].crc = crcs[name]
+	}
+	if len(same) > 0 {
+		// All that others know of them stands in headers, and those stay. A file
+		// that includes one more of them knows more of the types that its exports
+		// name, which changes checksums.
+		const show = 3
+		list := strings.Join(same[:min(len(same), show)], ", ")
+		if more := len(same) - show; more > 0 {
+			list += fmt.Sprintf(" and %d more", more)
+		}
+		j.notes = append(j.notes, fmt.Sprintf("%s: the checksums of its exports would be others (%s), since it includes more or less than before; what they take and give stays, and so do the running kernel's checksums", u.tu.Source, list))
 	}
 	var out []*reshaped
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		out = append(out, found[name])
+		r := found[name]
+		if r.exported {
+			if r.importers, err = j.tree.Importers(ctx, r.names...); err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, r)
 	}
 	return out, nil
 }

@@ -30,6 +30,16 @@ var (
 	unseen = edit{garpC, "#include <net/garp.h>\n", "#define garp_init_applicant garp_init_applicant_of_old\n#include <net/garp.h>\n#undef garp_init_applicant\n"}
 )
 
+// slotEdits change what a member of a structure points to, and all that is put
+// there.
+var slotEdits = []edit{
+	{e1000H, "\t\t\t     struct e1000_rx_ring *rx_ring,\n\t\t\t     int cleaned_count);\n", "\t\t\t     struct e1000_rx_ring *rx_ring,\n\t\t\t     long cleaned_count);\n"},
+	{e1000C, "\t\t\t\t\t int cleaned_count)\n{\n}\n", "\t\t\t\t\t long cleaned_count)\n{\n}\n"},
+	{e1000C, "static void e1000_alloc_rx_buffers(struct e1000_adapter *adapter,\n\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   int cleaned_count);", "static void e1000_alloc_rx_buffers(struct e1000_adapter *adapter,\n\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   long cleaned_count);"},
+	{e1000C, "\t\t\t\t\t int cleaned_count);\n", "\t\t\t\t\t long cleaned_count);\n"},
+	{e1000C, "\t\t\t     struct e1000_rx_ring *rx_ring, int cleaned_count)\n{\n", "\t\t\t     struct e1000_rx_ring *rx_ring, long cleaned_count)\n{\n"},
+	{e1000C, "\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   int cleaned_count)\n{\n", "\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   long cleaned_count)\n{\n"}}
+
 var acceptedInterfaces = []struct {
 	name  string
 	edits []edit
@@ -51,15 +61,9 @@ var acceptedInterfaces = []struct {
 	{"one more header", []edit{
 		{garpC, "#include <net/garp.h>\n", "#include <net/garp.h>\n#include <linux/phy.h>\n"},
 		{garpC, "\terr = -ENOMEM;\n\tapp = kzalloc(sizeof(*app), GFP_KERNEL);\n", "\terr = -ENOBUFS;\n\tapp = kzalloc(sizeof(*app), GFP_KERNEL);\n"}},
-		[]string{"garp:garp_init_applicant"}, nil, []string{"garp_init_applicant: the checksum of this export would be another", garpC}},
+		[]string{"garp:garp_init_applicant"}, nil, []string{garpC + ": the checksums of its exports would be others (garp_init_applicant, garp_register_application, garp_request_join and 3 more)"}},
 	// The structure's layout stays.
-	{"slot of a structure", []edit{
-		{e1000H, "\t\t\t     struct e1000_rx_ring *rx_ring,\n\t\t\t     int cleaned_count);\n", "\t\t\t     struct e1000_rx_ring *rx_ring,\n\t\t\t     long cleaned_count);\n"},
-		{e1000C, "\t\t\t\t\t int cleaned_count)\n{\n}\n", "\t\t\t\t\t long cleaned_count)\n{\n}\n"},
-		{e1000C, "static void e1000_alloc_rx_buffers(struct e1000_adapter *adapter,\n\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   int cleaned_count);", "static void e1000_alloc_rx_buffers(struct e1000_adapter *adapter,\n\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   long cleaned_count);"},
-		{e1000C, "\t\t\t\t\t int cleaned_count);\n", "\t\t\t\t\t long cleaned_count);\n"},
-		{e1000C, "\t\t\t     struct e1000_rx_ring *rx_ring, int cleaned_count)\n{\n", "\t\t\t     struct e1000_rx_ring *rx_ring, long cleaned_count)\n{\n"},
-		{e1000C, "\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   int cleaned_count)\n{\n", "\t\t\t\t   struct e1000_rx_ring *rx_ring,\n\t\t\t\t   long cleaned_count)\n{\n"}},
+	{"slot of a structure", slotEdits,
 		nil, []string{"member alloc_rx_buf of struct e1000_adapter", "struct e1000_rx_ring *, int) to", "struct e1000_rx_ring *, long)"}, nil},
 }
 
@@ -130,6 +134,8 @@ var refusedInterfaces = []struct {
 		{garpC, "int garp_register_application(struct garp_application *appl)\n{\n", "int garp_register_application(struct garp_application *appl, int first)\n{\n\tif (first > 7)\n\t\treturn -EINVAL;\n"},
 		{gvrpC, "\treturn garp_register_application(&vlan_gvrp_app);\n", "\treturn garp_register_application(&vlan_gvrp_app, 3);\n"}},
 		refusal{refuse.Signature, "garp_register_application", []string{"vlan_gvrp_init of 8021q calls it when the module is loaded"}}, nil},
+	{"a module's init code and a slot", append(slotEdits[:len(slotEdits):len(slotEdits)], edit{e1000C, "\tpr_info(\"%s\\n\", e1000_driver_string);\n", "\tpr_notice(\"%s\\n\", e1000_driver_string);\n"}),
+		refusal{refuse.Signature, "member alloc_rx_buf of struct e1000_adapter", []string{"init_module of e1000 runs when the module is loaded"}}, nil},
 }
 
 func TestInterfacesRefused(t *testing.T) {

@@ -27,13 +27,6 @@ const (
 // checkUsers refuses a function that is seen in another way from now on, unless
 // all that use it are part of the patch and see it so.
 func (j *job) checkUsers(ctx context.Context, r *reshaped) error {
-	if !r.recalled() && !j.headers {
-		// All that others know of it stands in headers, and those stay. A file
-		// that includes one more of them knows more of the types that its exports
-		// name, which changes checksums.
-		j.notes = append(j.notes, fmt.Sprintf("%s: the checksum of this export would be another, since %s includes more than before; what it takes and gives stays, and so does the running kernel's checksum", r.Name, r.unit.tu.Source))
-		return nil
-	}
 	outside, err := j.usersOutside(ctx, r)
 	if err != nil {
 		return err
@@ -100,17 +93,11 @@ func (j *job) usersOutside(ctx context.Context, r *reshaped) ([]string, error) {
 			out = append(out, "BPF programs, which may call it")
 		}
 	}
-	if r.exported {
-		importers, err := j.tree.Importers(ctx, r.names...)
-		if err != nil {
-			return nil, err
-		}
-		for _, m := range importers {
-			if units[m] {
-				search = append(search, m)
-			} else {
-				foreign = append(foreign, m)
-			}
+	for _, m := range r.importers {
+		if units[m] {
+			search = append(search, m)
+		} else {
+			foreign = append(foreign, m)
 		}
 	}
 	if len(foreign) <= named { // their files are worth finding
@@ -194,11 +181,25 @@ func (j *job) confirmed(ctx context.Context, tus []*kbuild.TU, names []string) (
 		if err != nil {
 			return nil, err
 		}
-		if slices.ContainsFunc(f.Symbols, func(y *elfobj.Symbol) bool { return y.Undefined() && slices.Contains(names, y.Name) }) || tellsBPF(f, names) {
+		if refersTo(f, names, u.Unit == patchgen.VMLinux) || tellsBPF(f, names) {
 			out = append(out, u)
 		}
 	}
 	return out, nil
+}
+
+// refersTo says whether code or data of an object refers to one of the symbols of
+// another; without what is there for the boot only, if that is over for good.
+func refersTo(f *elfobj.File, names []string, booted bool) bool {
+	for _, s := range f.Sections {
+		if !s.Alloc() || strings.HasPrefix(s.Name, ".discard") || booted && strings.HasPrefix(s.Name, ".init.") {
+			continue
+		}
+		if slices.ContainsFunc(s.Relocs, func(r elfobj.Reloc) bool { return r.Sym.Undefined() && slices.Contains(names, r.Sym.Name) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // tellsBPF says whether an object makes one of the functions known to BPF.
@@ -243,8 +244,8 @@ func (j *job) checkLateInit(units []*unit) error {
 					return refuse.New(refuse.Signature, name, "%s of %s calls it when the module is loaded, and that code is not replaced: it would go on calling it as before", fn, u.tu.Unit)
 				}
 			}
-			for _, s := range slices.Sorted(maps.Keys(j.slots)) {
-				return refuse.New(refuse.Signature, s, "%s of %s runs when the module is loaded and is not replaced: what it calls or puts there would be as before", fn, u.tu.Unit)
+			if slots := slices.Sorted(maps.Keys(j.slots)); len(slots) > 0 {
+				return refuse.New(refuse.Signature, slots[0], "%s of %s runs when the module is loaded and is not replaced: what it calls or puts there would be as before", fn, u.tu.Unit)
 			}
 		}
 	}
