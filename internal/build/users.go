@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -222,13 +223,19 @@ func (j *job) staleUsers(r *reshaped) (out []string, err error) {
 			}
 		}
 		for _, n := range r.names {
-			if slices.ContainsFunc(u.prototypes.Declared[n], func(as string) bool { return as != r.New }) {
+			if slices.ContainsFunc(u.prototypes.Declared[n], func(as string) bool { return loose(as) != loose(r.New) }) {
 				out = append(out, placeOf(u.tu)+", which declares it otherwise")
 			}
 		}
 	}
 	return out, nil
 }
+
+// numberLike are types that the compiler takes for each other, so that function
+// and declaration need not name the same one.
+var numberLike = regexp.MustCompile(`enum (of \d+ bytes|\w+)|unsigned int`)
+
+func loose(prototype string) string { return numberLike.ReplaceAllString(prototype, "int") }
 
 // checkLateInit refuses what a module would do when it is loaded under the update:
 // its init code is never replaced, and would call changed functions as before.
