@@ -3,9 +3,7 @@
 package patchgen
 
 import (
-	"bytes"
 	"debug/dwarf"
-	"debug/elf"
 	"fmt"
 	"slices"
 	"strings"
@@ -27,11 +25,7 @@ type Prototypes struct {
 
 // ReadPrototypes reads them of an object file with DWARF.
 func ReadPrototypes(obj []byte) (*Prototypes, error) {
-	f, err := elf.NewFile(bytes.NewReader(obj))
-	if err != nil {
-		return nil, fmt.Errorf("reading prototypes: %w", err)
-	}
-	d, err := f.DWARF()
+	d, err := readDWARF(obj)
 	if err != nil {
 		return nil, fmt.Errorf("reading prototypes: %w", err)
 	}
