@@ -12,6 +12,8 @@ type element struct {
 	kind Kind
 	name string
 	text string // of a statement, or of the lock
+	// label is set, and nothing else, where one stands.
+	label string
 }
 
 // weight is what it costs to say that an element has changed its place. If
@@ -22,6 +24,8 @@ func (e element) weight() int {
 	switch {
 	case e.kind != "":
 		return 2
+	case e.label != "":
+		return 1
 	case common(e.text):
 		return 1
 	}
@@ -38,9 +42,12 @@ func common(text string) bool {
 // 1,500 statements.
 const maxCells = 1 << 23
 
-// differences gives the elements of a that b lacks in its place, and the other
-// way round: the rest of a heaviest common subsequence.
-func differences(a, b []element) (gone, come []element) {
+// change is a stretch in which two versions differ.
+type change struct{ gone, come []element }
+
+// differences gives what two sequences do not have in common: the rest of a
+// heaviest common subsequence.
+func differences(a, b []element) []change {
 	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {
 		a, b = a[1:], b[1:]
 	}
@@ -48,9 +55,9 @@ func differences(a, b []element) (gone, come []element) {
 		a, b = a[:len(a)-1], b[:len(b)-1]
 	}
 	if len(a)*len(b) > maxCells {
-		return lacking(a, b), lacking(b, a)
+		return []change{{lacking(a, b), lacking(b, a)}}
 	}
-	// best[i][j] is the weight that a[i:] and b[j:] have in common.
+	// best[i*w+j] is the weight that a[i:] and b[j:] have in common.
 	w := len(b) + 1
 	best := make([]int32, (len(a)+1)*w)
 	for i := len(a) - 1; i >= 0; i-- {
@@ -62,20 +69,69 @@ func differences(a, b []element) (gone, come []element) {
 			best[i*w+j] = v
 		}
 	}
+	var out []change
+	var c change
 	i, j := 0, 0
 	for i < len(a) && j < len(b) {
 		switch v := best[i*w+j]; {
 		case a[i] == b[j] && v == best[(i+1)*w+j+1]+int32(a[i].weight()):
 			i, j = i+1, j+1
+			out, c = append(out, c), change{}
 		case v == best[(i+1)*w+j]:
-			gone = append(gone, a[i])
+			c.gone = append(c.gone, a[i])
 			i++
 		default:
-			come = append(come, b[j])
+			c.come = append(c.come, b[j])
 			j++
 		}
 	}
-	return append(gone, a[i:]...), append(come, b[j:]...)
+	c.gone, c.come = append(c.gone, a[i:]...), append(c.come, b[j:]...)
+	return append(out, c)
+}
+
+// jumped gives what a change does otherwise by going to a label where it
+// returned before: what is given back from there on. A further way to the end
+// of a critical section alone is no difference.
+func (c change) jumped(whole []element) (out []element) {
+	returns := 0
+	for _, e := range c.gone {
+		if e.kind == "" && slices.Contains(strings.Fields(e.text), "return") {
+			returns++
+		}
+	}
+	for _, e := range c.come {
+		words := strings.Fields(e.text)
+		i := slices.Index(words, "goto")
+		if e.kind != "" || i < 0 || i+1 >= len(words) {
+			continue
+		}
+		if returns--; returns < 0 {
+			break
+		}
+		out = append(out, behind(whole, words[i+1])...)
+	}
+	return out
+}
+
+// behind lists what is given back between a label and the next return, and not
+// taken there too.
+func behind(whole []element, label string) (out []element) {
+	at := slices.IndexFunc(whole, func(e element) bool { return e.label == label })
+	taken := map[Kind]int{}
+	for _, e := range whole[max(at, 0):] {
+		if at < 0 || e.kind == "" && strings.HasPrefix(e.text, "return ") {
+			break
+		}
+		if e.kind == "" || e.kind == Ordering {
+			continue
+		}
+		if !releases(e.name) {
+			taken[e.kind]++
+		} else if taken[e.kind]--; taken[e.kind] < 0 {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // lacking gives the elements of a that b does not have, as often.

@@ -11,6 +11,7 @@ import (
 type program struct {
 	list   []*function
 	byName map[string][]*function
+	words  map[token]bool // that occur in functions
 	other  *program
 	// wraps are short functions of the files that do nothing but take, or
 	// nothing but give back: to call one is the same.
@@ -19,9 +20,12 @@ type program struct {
 
 func (p *program) add(path string, src []byte) {
 	if p.byName == nil {
-		p.byName = map[string][]*function{}
+		p.byName, p.words = map[string][]*function{}, map[token]bool{}
 	}
 	for _, f := range functions(path, src) {
+		for _, t := range f.tokens {
+			p.words[t] = true
+		}
 		p.list = append(p.list, f)
 		p.byName[f.name] = append(p.byName[f.name], f)
 	}
@@ -98,6 +102,7 @@ func wrapper(list []element) (kind Kind, ok bool) {
 	statements, takes, gives := 0, 0, 0
 	for _, e := range list {
 		switch {
+		case e.label != "":
 		case e.kind == "":
 			statements++
 		case e.kind == Ordering, e.kind == RCU && !strings.Contains(e.name, "read_"), kind != "" && kind != e.kind:
@@ -145,6 +150,10 @@ func (p *program) plain(f *function, stack []*function) (out []element) {
 		case t[i] == "{" || t[i] == "}":
 			end()
 			continue
+		case t[i].word() && text.Len() == 0 && i+2 < len(t) && t[i+1] == ":" && t[i+2] != ":" && t[i] != "default":
+			out = append(out, element{label: string(t[i])})
+			i++
+			continue
 		case t[i] == ";":
 			if alone == i-1 {
 				text.Reset()
@@ -176,6 +185,9 @@ func (p *program) plain(f *function, stack []*function) (out []element) {
 // primitive is the call of name as an element.
 func (p *program) primitive(f *function, name string, args []token) (element, bool) {
 	kind, ok := Classify(name)
+	if back := counterpart(name); !ok && back != "" && (p.words[back] || p.other != nil && p.other.words[back]) && !never.MatchString(name) {
+		kind, ok = Counting, true
+	}
 	if g := p.in(f.file, name); g != nil && !ok && g != f && !p.own(g) {
 		kind, ok = p.wraps[g]
 	}
@@ -187,10 +199,26 @@ func (p *program) primitive(f *function, name string, args []token) (element, bo
 	case (name == "guard" || name == "scoped_guard" || name == "scoped_cond_guard") && len(args) > 0:
 		e.name += "(" + string(args[0]) + ")"
 		e.text = join(args)
+		if strings.Contains(string(args[0]), "rcu") {
+			e.kind = RCU
+		}
 	case kind == Locking:
 		e.text = join(args) // another lock is another protocol
 	}
 	return e, true
+}
+
+// counterpart is what gives back a reference that name takes; empty if name does
+// not look like it. Most functions called so only look something up, so that the
+// files have to know the other too.
+func counterpart(name string) token {
+	if rest, ok := strings.CutSuffix(name, "_get"); ok {
+		return token(rest + "_put")
+	}
+	if rest, ok := strings.CutPrefix(name, "get_"); ok {
+		return token("put_" + rest)
+	}
+	return ""
 }
 
 // arguments are the tokens within the parentheses that t begins with.

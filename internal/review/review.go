@@ -108,9 +108,11 @@ func points(f *function, a, b []element) []Point {
 			in[e.kind][e.name]++
 		}
 	}
-	da, db := differences(a, b)
-	note(gone, da)
-	note(come, db)
+	for _, c := range differences(a, b) {
+		note(gone, c.gone)
+		note(come, c.come)
+		note(come, c.jumped(b))
+	}
 	var out []Point
 	for _, k := range Kinds {
 		p := Point{Function: f.name, File: f.file, Kind: k}

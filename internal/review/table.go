@@ -37,19 +37,19 @@ var rules = []rule{
 		`|^(__)?(rt_|ww_)?mutex_(lock|unlock|trylock|init|destroy|acquire)|^ww_acquire_` +
 		`|^(percpu_)?(down|up)(_(read|write))?(_(trylock|killable|interruptible|timeout|nested|non_owner|killable_nested))?$|^downgrade_write$|^(percpu_)?(__)?init_rwsem$|^sema_init$` +
 		`|^(raw_)?(read|write)_seq|^done_seqretry$|^need_seqretry$|^seq(lock|count)_init|^u64_stats_(update|fetch)_` +
-		`|^local_(irq|bh)_(save|restore|disable|enable)|^preempt_(disable|enable)|^migrate_(disable|enable)$|^(disable|enable)_irq` +
+		`|^local_(irq|bh)_(save|restore|disable|enable)|^preempt_(disable|enable)|^migrate_(disable|enable)$` +
 		`|^bh_(un)?lock_sock|^(lock|release)_sock|^rtnl_(un|try)?lock|^(try)?(un)?lock_[a-z]|^(un)?guard$|^scoped_(cond_)?guard$` +
 		`|_(try|un|re)?lock(_(irq|irqsave|irqrestore|bh|nested|nest_lock|shared|exclusive|killable|interruptible|fast|slow|set|multiple|ctx|single|double|excl))*$|^xfs_i(un)?lock` +
 		`|^folio_(un|try)?lock|^wait_on_bit_lock|^clear_bit_unlock|^test_and_set_bit_lock`)},
 
 	// Reference counts and counts of users.
 	{Counting, regexp.MustCompile(`^(refcount|page_ref|percpu_ref)_|^kref_|^kobject_(get|put)|^(__)?(try_)?module_(get|put)` +
-		`|^(raw_)?atomic(64|_long)?_(fetch_)?(inc|dec|add|sub|set)(_(and_test|not_zero|unless|unless_negative|unless_positive|if_positive|return|negative|and_lock|and_mutex_lock|and_raw_lock))*$` +
+		`|^(raw_)?atomic(64|_long)?_(fetch_)?(inc|dec|add|sub)(_(and_test|not_zero|unless|unless_negative|unless_positive|if_positive|return|negative|and_lock|and_mutex_lock|and_raw_lock))*$` +
 		`|^(fget|fput|fdget|fdput|iget|iget5|iget_locked|iput|igrab|ihold|dget|dput|dget_parent|mntget|mntput|path_get|path_put)(_\w+)?$` +
 		`|^(mmget|mmput|mmgrab|mmdrop|bdgrab|bdput|maybe_get_net|css_tryget|skb_get|consume_ref)(_\w+)?$` +
 		`|^(dst|neigh|sk_dst|rt6|ip6_rt|fib_info|fib6_info)_(hold|release|clone)(_safe)?$|^hci_conn_drop$` +
 		`|^(get|put)_(device|page|task_struct|task_stack|cred|pid|pid_ns|net|net_ns|file|disk|mm|group_info|filesystem|driver|super|inode|uid|user_ns|ipc_ns|io_context|mtd_device|swap_page|cpu_map|rpccred|nfs_\w+)(_\w+)?$` +
-		`|^put_[a-z]` +
+		`|^put_[a-z]|_put_(page|folio|root|dev|device|inode|block|bh|file|ref|client|session|req|request|obj|object|conn|node|group|task|link|net|super|entry|cred|disk|buf|bo|ctx|context|chan|channel|host|port|extent|map|cache|key)s?$` +
 		`|^(usb|pci|i2c|spi|scsi|of|fwnode|pm_runtime|drm|clk|bus|class|driver|blk|ib|rdma|nvme\w*|bpf|cgroup)_(\w+_)?(get|put)(_(dev|intf|urb|hcd|sync|autosuspend|sync_suspend|sync_autosuspend|noresume|noidle|noidle_nolock|if_in_use|if_active|suspend|unless_zero))?$` +
 		`|_(put|hold|unref|tryget|get_unless_zero|try_get|get_ref|put_ref|ref_get|ref_put|drop_ref|take_ref)$|^(hold|unref)_[a-z]`)},
 
