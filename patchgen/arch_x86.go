@@ -251,3 +251,32 @@ func rewritten(name string, entry, code []byte, off uint64) uint64 {
 	}
 	return 0
 }
+
+// barriers are the barriers in a function that have an instruction: mb(),
+// wmb() and smp_mb(), a locked addition of nothing to the stack
+// (arch/x86/include/asm/barrier.h). smp_rmb() and smp_wmb() have none. LFENCE
+// also stands for the end of speculation and is not told from that.
+func barriers(it *item) map[string]bool {
+	out := map[string]bool{}
+	it.insnAt(it.off)
+	for _, in := range it.insns {
+		switch mem, ok := in.inst.Args[0].(x86asm.Mem); {
+		case in.inst.Op == x86asm.MFENCE:
+			out["mb"] = true
+		case in.inst.Op == x86asm.SFENCE:
+			out["wmb"] = true
+		case in.inst.Op == x86asm.ADD && ok && mem.Base == x86asm.RSP && in.inst.Args[1] == x86asm.Imm(0) && in.locked():
+			out["smp_mb"] = true
+		}
+	}
+	return out
+}
+
+func (in insn) locked() bool {
+	for _, p := range in.inst.Prefix {
+		if p&0xff == x86asm.PrefixLOCK&0xff {
+			return true
+		}
+	}
+	return false
+}

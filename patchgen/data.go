@@ -41,6 +41,8 @@ type DataRule struct {
 type DataChange struct {
 	Name   string
 	Action DataAction
+	// Param is the parameter that the variable holds, if any.
+	Param string
 	// What lists the differing parts, as "table[2].max: 10 → 11".
 	What []string
 	// Alias is the symbol of the new value: eight bytes that hold the address
@@ -59,6 +61,7 @@ type write struct {
 	leaves []leaf
 	rule   DataRule
 	what   []string
+	param  string
 }
 
 // ruleFor finds the rule for a variable: one with its name, or the general one.
@@ -90,7 +93,7 @@ func pinRuled(rules []DataRule, old *object) {
 // running kernel's variables keep the value and size they have, unless the
 // author says otherwise.
 func (p *plan) changes(c *comparer, in *Input) error {
-	shapes := &shapes{obj: in.NewObject}
+	shapes, params := &shapes{obj: in.NewObject}, p.new.parameters()
 	for _, it := range p.old.items {
 		if it.kind != data || it.twin == nil || !it.changed || it.registry || it.life != always {
 			continue
@@ -120,9 +123,9 @@ func (p *plan) changes(c *comparer, in *Input) error {
 			if bad != "" {
 				return refuse.New(refuse.DataWrite, it.name, "%s", bad)
 			}
-			p.writes = append(p.writes, write{it.twin, leaves, rule, what})
+			p.writes = append(p.writes, write{it.twin, leaves, rule, what, paramOf(params, it.twin)})
 		default:
-			p.kept = append(p.kept, DataChange{Name: name, Action: DataKeep, What: what, Size: it.size})
+			p.kept = append(p.kept, DataChange{Name: name, Action: DataKeep, Param: paramOf(params, it.twin), What: what, Size: it.size})
 		}
 	}
 	return nil

@@ -311,7 +311,7 @@ func (e *emitter) undefined(name string) *elfobj.Symbol {
 func (e *emitter) result() *Result {
 	res := &Result{Late: e.lateKeys, Object: e.out, AlreadyRan: e.plan.alreadyRan, Refs: e.refs}
 	res.Namespaces = slices.Sorted(maps.Keys(e.ns))
-	redirected, probe := map[*item]bool{}, e.plan.probeOnly()
+	redirected, origins := map[*item]bool{}, e.plan.origins(e.in)
 	for i, it := range e.plan.redirected {
 		redirected[it] = true
 		size := e.secOf[it].Size - it.lead
@@ -320,8 +320,9 @@ func (e *emitter) result() *Result {
 			Name: alias, Type: elf.STT_FUNC, Bind: elf.STB_GLOBAL, Section: e.secOf[it], Value: it.lead, Size: size,
 		})
 		res.Functions = append(res.Functions, Function{
-			Name: it.twin.name, NewName: it.name, Alias: alias, OldSize: it.twin.size, NewSize: size, Global: it.twin.global(), ProbeOnly: probe[it],
+			Name: it.twin.name, NewName: it.name, Alias: alias, OldSize: it.twin.size, NewSize: size, Global: it.twin.global(),
 		})
+		origins[it].describe(&res.Functions[len(res.Functions)-1])
 	}
 	for _, it := range e.plan.carried {
 		if it.kind == function && !redirected[it] && it.parent == nil {

@@ -36,7 +36,7 @@ func (e *emitter) data() ([]DataChange, error) {
 		e.out.Sections = append(e.out.Sections, s)
 		e.out.Symbols = append(e.out.Symbols, &elfobj.Symbol{Name: alias, Type: elf.STT_OBJECT, Bind: elf.STB_GLOBAL, Section: s, Size: s.Size})
 		c := DataChange{
-			Name: strings.TrimSuffix(baseName(w.item), "."), Action: w.rule.Action, What: w.what,
+			Name: strings.TrimSuffix(baseName(w.item), "."), Action: w.rule.Action, Param: w.param, What: w.what,
 			Alias: alias, Size: w.item.size, ReadOnly: readOnly(w.item.twin),
 		}
 		for _, l := range w.leaves {

@@ -184,6 +184,15 @@ func describe(r *patchgen.Result) string {
 		if f.ProbeOnly {
 			b.WriteString(" (probe)")
 		}
+		if f.InitOnly {
+			b.WriteString(" (init)")
+		}
+		for _, d := range f.Drivers {
+			b.WriteString(" (driver " + d + ")")
+		}
+		for _, p := range f.Params {
+			b.WriteString(" (sets " + p + ")")
+		}
 		if n := room(r, f.NewName); n != 0 {
 			fmt.Fprintf(&b, " (behind %d bytes)", n)
 		}
@@ -197,6 +206,9 @@ func describe(r *patchgen.Result) string {
 	}
 	for _, c := range r.Data {
 		fmt.Fprintf(&b, "%s %s, read-only %v, parts %v\n", c.Action, strings.Join(c.What, ", "), c.ReadOnly, c.Parts)
+		if c.Param != "" {
+			fmt.Fprintf(&b, "is parameter %s\n", c.Param)
+		}
 	}
 	for _, c := range r.Callbacks {
 		fmt.Fprintf(&b, "callback %s %s\n", c.Kind, c.Name)
@@ -234,6 +246,9 @@ func describe(r *patchgen.Result) string {
 	}
 	for _, s := range slices.Concat(r.Escapes, r.Review) {
 		b.WriteString("note " + s + "\n")
+	}
+	for _, p := range r.Concurrency {
+		fmt.Fprintf(&b, "concurrency of %s: %s: %s\n", p.Function, p.Kind, p.Changes())
 	}
 	return b.String()
 }

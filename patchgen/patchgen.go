@@ -17,6 +17,7 @@ import (
 
 	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/review"
 )
 
 // VMLinux is the name of the kernel image among the units.
@@ -95,8 +96,15 @@ type Function struct {
 	// New is set for a function that the old version does not have.
 	New    bool
 	Global bool
-	// ProbeOnly is set if the function runs only when a device is probed.
-	ProbeOnly bool
+	// ProbeOnly is set if the function runs only when a driver meets a device,
+	// InitOnly if only when its module is loaded, or at boot.
+	ProbeOnly, InitOnly bool
+	// Drivers are the names of the drivers whose devices ProbeOnly is about, if
+	// they are known.
+	Drivers []string
+	// Params are parameters of the module to whose values the function is applied,
+	// and nothing else is.
+	Params []string
 }
 
 // Result is a livepatch object and what is to be known of it.
@@ -118,6 +126,9 @@ type Result struct {
 	Escapes []string
 	// Review lists points that a person should look at.
 	Review []string
+	// Concurrency lists what tasks in the old and in the new version may
+	// disagree about, as far as the machine code shows it.
+	Concurrency []review.Point
 	// Late lists branches on static keys of modules, which would never be set
 	// up. If there are any, the object is not to be used: the unit has to be
 	// compiled so that it reads those keys instead.
@@ -171,7 +182,7 @@ func Generate(in Input) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	res.Review = append(p.review(), asked.review()...)
+	res.Review, res.Concurrency = append(p.reviewExports(), asked.review()...), p.concurrency()
 	return res, nil
 }
 

@@ -3,52 +3,81 @@
 package patchgen
 
 import (
-	"fmt"
 	"maps"
-	"regexp"
 	"slices"
+
+	"github.com/lupatch/lupatch/internal/review"
 )
 
-// ordering matches functions that lock, count references or order memory. If
-// a change alters which of them are called, tasks in the old and in the new
-// version may meet with different ideas of the rules: the livepatch core
-// keeps each task in one version, not all of them.
-var ordering = regexp.MustCompile(`^_{0,3}(raw_)?(spin|read|write)_(un|try)?lock|^(mutex|rt_mutex|ww_mutex)_|^(down|up)(_|$)|^(percpu_)?(down|up)_(read|write)|^(rcu|srcu|synchronize|call_s?rcu|kfree_call_rcu|kvfree_call_rcu)|^(refcount|kref|kobject)_|_(get|put)$|^(get|put)_|^(smp_|mb$)|^lock_sock|^release_sock|^rtnl_(un)?lock`)
-
-// review lists points a person should look at before the update is applied.
-func (p *plan) review() []string {
-	var out []string
+// concurrency lists what of locks, reference counts, RCU and barriers the
+// machine code of one version of a redirected function has and that of the
+// other has not at all. How often says nothing: compilers join and double the
+// ends of functions as they please. The source tells more (package review);
+// this finds what the function has of inline functions that the patch does not
+// show.
+func (p *plan) concurrency() (out []review.Point) {
 	for _, it := range p.redirected {
-		a, b := p.old.calls(it.twin), p.new.calls(it)
-		for _, name := range slices.Sorted(maps.Keys(union(a, b))) {
-			if a[name] != b[name] && ordering.MatchString(name) {
-				out = append(out, fmt.Sprintf("mixed-version concurrency: %s refers to %s %d times, before %d", it.name, name, b[name], a[name]))
+		a, b := p.old.primitives(it.twin), p.new.primitives(it)
+		for _, kind := range review.Kinds {
+			pt := review.Point{Function: it.twin.name, Kind: kind}
+			for _, name := range slices.Sorted(maps.Keys(union(a, b))) {
+				switch {
+				case union(a, b)[name] != kind:
+				case a[name] == "":
+					pt.Added = append(pt.Added, name)
+				case b[name] == "":
+					pt.Removed = append(pt.Removed, name)
+				}
+			}
+			if len(pt.Added)+len(pt.Removed) > 0 {
+				out = append(out, pt)
 			}
 		}
 	}
-	return append(out, p.reviewExports()...)
+	return out
 }
 
 func union[V any](a, b map[string]V) map[string]V {
-	out := maps.Clone(a)
+	out := map[string]V{}
+	maps.Copy(out, a)
 	maps.Copy(out, b)
 	return out
 }
 
-// calls counts what a function and its parts refer to, by name.
-func (o *object) calls(it *item) map[string]int {
-	out := map[string]int{}
-	for _, part := range append([]*item{it}, it.parts...) {
-		for _, r := range part.relocs() {
-			t, err := o.resolve(part, r)
+// primitives gives what a function refers to, with the functions that only
+// this version has out of line: elsewhere they may be part of their callers.
+func (o *object) primitives(it *item) map[string]review.Kind {
+	out := map[string]review.Kind{}
+	seen := map[*item]bool{}
+	var visit func(*item)
+	visit = func(it *item) {
+		if seen[it] {
+			return
+		}
+		seen[it] = true
+		for name := range barriers(it) {
+			out[name] = review.Ordering
+		}
+		for _, r := range it.relocs() {
+			t, err := o.resolve(it, r)
+			if err != nil {
+				continue
+			}
+			name := ""
 			switch {
-			case err != nil:
 			case t.ext != nil:
-				out[t.ext.Name]++
+				name = t.ext.Name
+			case t.item.kind == function && (t.item.parent == it || t.item.twin == nil):
+				visit(t.item)
+				continue
 			case t.item.kind == function:
-				out[baseName(t.item)]++
+				name = baseName(t.item)
+			}
+			if kind, ok := review.ClassifySymbol(name); ok {
+				out[name] = kind
 			}
 		}
 	}
+	visit(it)
 	return out
 }
