@@ -48,6 +48,11 @@ Examples:
 					return err
 				}
 			}
+			// Before: afterwards it cannot be told who ran which code.
+			ran, err := h.alreadyRanFiles(files)
+			if err != nil {
+				return err
+			}
 			results, err := h.update().Apply(c.Context, files, opt)
 			if err != nil {
 				return err
@@ -57,10 +62,17 @@ Examples:
 				key, verb = "would_apply", "can be applied"
 			}
 			if c.Bool("json") {
-				return printJSON(h.out, map[string]any{key: results})
+				answer := map[string]any{key: results}
+				if len(ran) > 0 {
+					answer["already_run_here"] = ran
+				}
+				return printJSON(h.out, answer)
 			}
 			for _, r := range results {
 				fmt.Fprintf(h.out, "%s: %s%s\n", r.Update, verb, took(r.Transition))
+				for _, line := range lines(ran[r.Update]) {
+					fmt.Fprintf(h.out, "  %s\n", line)
+				}
 			}
 			return nil
 		},
@@ -92,7 +104,14 @@ func (h *host) review(c *cli.Context, files []string) error {
 	for _, r := range results {
 		fmt.Fprintf(h.err, "%s: %s\n", r.Update, summary(r.Manifest))
 		for _, p := range r.Manifest.Review {
-			fmt.Fprintf(h.err, "  to review: %s\n", p)
+			fmt.Fprintf(h.err, "  review: %s\n", p)
+		}
+		ran, err := h.alreadyRan(r.Manifest)
+		if err != nil {
+			return err
+		}
+		for _, line := range lines(ran) {
+			fmt.Fprintf(h.err, "  %s\n", line)
 		}
 	}
 	return h.ask("Apply?")

@@ -137,12 +137,10 @@ func printBuild(w io.Writer, r *build.Result) {
 		for _, c := range u.Callbacks {
 			fmt.Fprintf(w, "%s: %s callback %s\n", u.Name, c.Kind, c.Function)
 		}
-		for _, f := range u.AlreadyRan {
-			fmt.Fprintf(w, "%s: %s has already run; that part takes effect at the next boot or load\n", u.Name, f)
-		}
+		printRan(w, u)
 	}
 	for _, p := range r.Manifest.Review {
-		fmt.Fprintf(w, "to review: %s\n", p)
+		fmt.Fprintf(w, "review: %s\n", p)
 	}
 	for _, n := range r.Notes {
 		fmt.Fprintf(w, "note: %s\n", n)

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/lupatch/lupatch/internal/disasm"
+	"github.com/lupatch/lupatch/internal/instances"
 	"github.com/lupatch/lupatch/internal/manifest"
 )
 
@@ -20,8 +21,10 @@ func (h *host) inspectCommand() *cli.Command {
 		Usage:     "show what is in an update file",
 		ArgsUsage: "FILE",
 		Description: `Shows the units and functions an update changes, with their sizes, what it needs
-of the kernel, when it takes effect and what a person should review. The file is
-checked first: one that is damaged is refused. Needs no privilege.
+of the kernel, when it takes effect and what a person should review. On the kernel
+that the update is for it also lists for which devices, modules and values the old
+code has already run. The file is checked first: one that is damaged is refused.
+Needs no privilege.
 
 Examples:
    lupatch inspect fix.ko
@@ -45,14 +48,20 @@ Examples:
 					return err
 				}
 			}
+			ran, err := h.alreadyRan(m)
+			if err != nil {
+				return err
+			}
 			if c.Bool("json") {
 				return printJSON(h.out, struct {
 					*manifest.Manifest
 					Signed bool              `json:"signed"`
+					Ran    []instances.Point `json:"already_run_here,omitempty"`
 					Disasm []disasm.Function `json:"disasm,omitempty"`
-				}{m, manifest.Signed(file), code})
+				}{m, manifest.Signed(file), ran, code})
 			}
 			printManifest(h.out, m, manifest.Signed(file))
+			list(h.out, "on this host", lines(ran))
 			printCode(h.out, code)
 			return nil
 		},

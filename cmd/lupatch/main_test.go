@@ -60,7 +60,7 @@ func TestAsking(t *testing.T) {
 		if code := run(h, append([]string{"lupatch"}, c.args...)); code != c.code {
 			t.Errorf("%q to %q: exit code %d: %s", c.answer, c.args, code, errs)
 		}
-		if asked := strings.Contains(errs.String(), "to review: locking differs\nApply? [y/N]"); asked != c.asked {
+		if asked := strings.Contains(errs.String(), "  review: locking differs\nApply? [y/N]"); asked != c.asked {
 			t.Errorf("%q: asked %v: %q", c.args, asked, errs)
 		}
 		list, err := h.kernel.List(t.Context())

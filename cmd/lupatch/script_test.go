@@ -113,12 +113,16 @@ func makeUpdate(ts *testscript.TestScript, _ bool, args []string) {
 	escape := f.String("escape", "", "")
 	review := f.String("review", "", "")
 	buildID := f.String("build-id", "", "")
+	probe := f.String("probe", "", "")
 	signed := f.Bool("signed", false, "")
 	ts.Check(f.Parse(args))
 	m := kpatchtest.Manifest(f.Arg(0), f.Arg(1), f.Args()[2:]...)
 	m.Release, m.Units[0].Needs, m.Units[0].Gives = *release, *needs, *needs+1
 	if *buildID != "" {
 		m.Units[0].BuildID = *buildID
+	}
+	if *probe != "" {
+		m.Units[0].Functions[0].Effect, m.Units[0].Functions[0].Drivers = manifest.EffectNextProbe, []string{*probe}
 	}
 	if *escape != "" {
 		m.Escapes = []string{*escape}
@@ -176,6 +180,8 @@ func changeHost(ts *testscript.TestScript, _ bool, args []string) {
 		k.FailLoad(syscall.Errno(n), args[1:]...)
 	case "no-livepatch":
 		ts.Check(os.RemoveAll(filepath.Join(k.Root, "sys/kernel/livepatch")))
+	case "bound": // MODULE DRIVER DEVICE...
+		k.Bind(args[0], args[1], args[2:]...)
 	case "insmod": // FILE
 		b, err := os.ReadFile(ts.MkAbs(args[0]))
 		ts.Check(err)

@@ -21,30 +21,32 @@ const module = "github.com/lupatch/lupatch"
 // compiler sees to it that no circle comes of it); higher up it may not. The
 // longest entry that is a package's path or a parent of it counts.
 var layer = map[string]int{
-	"cmd":               4,
-	"examples":          4,
-	"internal/evidence": 4, // long runs over what users run
-	"update":            3,
-	"internal/build":    3,
-	"internal/lab":      3,
-	"internal/kmodule":  1, // reads module files, boots nothing
-	"internal/disasm":   3,
-	"internal/doctor":   3,
-	"quiesce":           2,
-	"shadow":            2,
-	"versions":          2,
-	"internal/kbuild":   2,
-	"patchgen":          2,
-	"internal/runpre":   2,
-	"kpatch":            1,
-	"bpf":               1,
-	"internal/kallsyms": 1,
-	"internal/elfobj":   1,
-	"internal/deb":      1,
-	"internal/manifest": 1,
-	"internal/journal":  1,
-	"internal/refuse":   0, // used by all, uses none
-	"internal/arch":     0,
+	"cmd":                4,
+	"examples":           4,
+	"internal/evidence":  4, // long runs over what users run
+	"update":             3,
+	"internal/build":     3,
+	"internal/lab":       3,
+	"internal/kmodule":   1, // reads module files, boots nothing
+	"internal/disasm":    3,
+	"internal/doctor":    3,
+	"quiesce":            2,
+	"shadow":             2,
+	"versions":           2,
+	"internal/kbuild":    2,
+	"patchgen":           2,
+	"internal/runpre":    2,
+	"kpatch":             1,
+	"bpf":                1,
+	"internal/kallsyms":  1,
+	"internal/elfobj":    1,
+	"internal/deb":       1,
+	"internal/manifest":  1,
+	"internal/journal":   1,
+	"internal/review":    1, // reads texts, knows no kernel
+	"internal/instances": 1, // reads sysfs
+	"internal/refuse":    0, // used by all, uses none
+	"internal/arch":      0,
 }
 
 // place gives the entry of layer that a package belongs to; empty if none.

@@ -99,7 +99,7 @@ func (u *unitObject) add(r *patchgen.Result) {
 // addData describes variables and callbacks of a file.
 func addData(mu *manifest.Unit, u *unit) {
 	for _, c := range u.result.Data {
-		mu.Data = append(mu.Data, manifest.Data{Name: c.Name, File: u.tu.Source, Action: string(c.Action), Changes: c.What})
+		mu.Data = append(mu.Data, manifest.Data{Name: c.Name, File: u.tu.Source, Action: string(c.Action), Param: c.Param, Changes: c.What})
 	}
 	for _, c := range u.result.Callbacks {
 		mu.Callbacks = append(mu.Callbacks, manifest.Callback{Kind: c.Kind, Function: c.Name, File: u.tu.Source})

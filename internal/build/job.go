@@ -60,6 +60,8 @@ type unit struct {
 	placed            *runpre.Result
 	result            *patchgen.Result
 	digests           map[string]patchgen.Digest
+	// lines are those of the old version's functions.
+	lines patchgen.Extents
 	// byHeader says that the patch does not touch the source itself, only
 	// something that it includes.
 	byHeader bool
@@ -201,15 +203,18 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		if err != nil {
 			return err
 		}
-		u.result = res
+		u.result, u.lines = res, lines
 		ran = append(ran, res.AlreadyRan...)
 		if !res.Empty() {
 			empty = false
 			redirects = redirects || res.Acts()
 			for _, f := range res.Functions {
-				if f.New {
+				switch {
+				case f.New:
 					added = append(added, f.Name)
-				} else {
+				case f.InitOnly && u.tu.Unit == patchgen.VMLinux:
+					ran = append(ran, f.Name) // the kernel boots once
+				default:
 					redirects = true
 				}
 			}
@@ -225,7 +230,7 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 		return err
 	}
 	switch {
-	case empty && len(ran) > 0:
+	case !redirects && len(ran) > 0:
 		return refuse.New(refuse.OnlyInit, ran[0], "of the code only this has changed, and it has already run")
 	case empty:
 		return refuse.New(refuse.NothingChanged, units[0].tu.Source, "old and new version compile to the same machine code, as far as the running kernel uses it")

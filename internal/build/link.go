@@ -80,7 +80,7 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 		Schema: manifest.Schema, Name: j.opt.Name, Method: "livepatch", Release: j.tree.Release,
 		Created: time.Now().UTC().Truncate(time.Second), Class: manifest.ClassCode,
 		Source: manifest.Source{SHA256: j.change.sha256, Subject: j.change.subject, CVE: j.change.cves, Version: j.tree.Version,
-			Files: slices.Sorted(maps.Keys(j.change.files))},
+			Files: j.change.paths()},
 		Tools: manifest.Tools{Lupatch: cmp.Or(j.opt.Version, "devel"), Compiler: j.tree.Config["CONFIG_CC_VERSION_TEXT"]},
 	}
 	byName := map[string]*manifest.Unit{}
@@ -110,7 +110,11 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 		man.Escapes = append(man.Escapes, u.result.Escapes...)
 		man.Review = append(man.Review, slices.Concat(u.result.Review, keptValues(u))...)
 	}
-	man.Review = append(man.Review, slices.Concat(j.change.inexact, j.review)...)
+	points, err := j.concurrency(units)
+	if err != nil {
+		return nil, nil, err
+	}
+	man.Review = append(points, slices.Concat(man.Review, j.change.inexact, j.review)...)
 	var objects []unitObject
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		if !tab[name].empty() || len(byName[name].Functions) > 0 {
@@ -129,9 +133,12 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 func (j *job) addFunctions(u *unit, mu *manifest.Unit, tab *unitObject) error {
 	ks := j.symbolsOf(u)
 	for _, f := range u.result.Functions {
-		mf := manifest.Function{Name: f.Name, File: u.tu.Source, OldSize: f.OldSize, NewSize: f.NewSize, New: f.New, Effect: manifest.EffectNow}
-		if f.ProbeOnly {
+		mf := manifest.Function{Name: f.Name, File: u.tu.Source, OldSize: f.OldSize, NewSize: f.NewSize, New: f.New, Effect: manifest.EffectNow, Drivers: f.Drivers, Params: f.Params}
+		switch {
+		case f.ProbeOnly:
 			mf.Effect = manifest.EffectNextProbe
+		case f.InitOnly:
+			mf.Effect = manifest.EffectNever
 		}
 		if !f.New {
 			ref, err := ks.Locate(f.Name, !f.Global)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"mime"
 	"os"
 	"path/filepath"
@@ -81,6 +82,9 @@ func readPatch(name string, text []byte, root string, fuzz int) (*change, error)
 	}
 	return c, nil
 }
+
+// paths lists the files in the order of their names.
+func (c *change) paths() []string { return slices.Sorted(maps.Keys(c.files)) }
 
 // parseDiff turns a panic of the parser on foreign bytes into an error.
 func parseDiff(text []byte) (files []*gitdiff.File, preamble string, err error) {

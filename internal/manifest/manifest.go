@@ -114,6 +114,11 @@ type Function struct {
 	// Digest (FNV-1a, 64 bits, hex) of the shipped code without what the kernel rewrites.
 	Digest string `json:"digest,omitempty"`
 	Effect Effect `json:"effect"`
+	// Drivers are the names of the drivers whose probing this is, if known: their
+	// devices that are bound have been through the old code.
+	Drivers []string `json:"drivers,omitempty"`
+	// Params are parameters of the unit whose values the old code has set.
+	Params []string `json:"params,omitempty"`
 	// New is set for a helper that the old version did not have.
 	New bool `json:"new,omitempty"`
 }
@@ -123,6 +128,8 @@ type Data struct {
 	Name string `json:"name"`
 	// File is the translation unit's source.
 	File string `json:"file"`
+	// Param is the parameter of the unit that the variable holds, if any.
+	Param string `json:"param,omitempty"`
 	// Action is write@pre, write@post or keep: whether the update writes the new
 	// value before or after the transition, or leaves the running one.
 	Action string `json:"action"`

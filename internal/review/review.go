@@ -39,6 +39,8 @@ type Point struct {
 	// the machine code.
 	File string
 	Kind Kind
+	// Macro is set if the function is one that a #define makes.
+	Macro bool
 	// Added, Removed and Moved are the primitives' names, sorted, as
 	// "mutex_lock" or "2 mutex_lock". A moved one is there in both versions at
 	// another place, or guards by another lock.
@@ -115,7 +117,7 @@ func points(f *function, a, b []element) []Point {
 	}
 	var out []Point
 	for _, k := range Kinds {
-		p := Point{Function: f.name, File: f.file, Kind: k}
+		p := Point{Function: f.name, File: f.file, Kind: k, Macro: f.macro}
 		names := maps.Clone(gone[k])
 		if names == nil {
 			names = map[string]int{}

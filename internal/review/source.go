@@ -18,6 +18,7 @@ func (t token) word() bool {
 type function struct {
 	file, name string
 	static     bool
+	macro      bool
 	tokens     []token
 }
 
@@ -88,7 +89,7 @@ func (s *scanner) directive(text string) {
 		}
 	case "define":
 		if t := split([]byte(rest)); s.skip == 0 && len(t) > 1 {
-			s.out = append(s.out, &function{file: s.file, name: string(t[0]), static: true, tokens: t[1:]})
+			s.out = append(s.out, &function{file: s.file, name: string(t[0]), static: true, macro: true, tokens: t[1:]})
 		}
 	}
 }

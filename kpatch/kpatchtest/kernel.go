@@ -103,6 +103,16 @@ func (k *Kernel) AddModule(name, buildID string) {
 	}
 }
 
+// Bind gives a module a driver on the PCI bus, with devices.
+func (k *Kernel) Bind(module, driver string, devices ...string) {
+	k.mkdir("sys/module/" + module + "/drivers")
+	k.mkdir("sys/bus/pci/drivers/" + driver)
+	must(os.Symlink("../../../bus/pci/drivers/"+driver, k.path("sys/module", module, "drivers/pci:"+driver)))
+	for _, d := range devices {
+		must(os.Symlink("../../../../devices/pci0000:00/"+d, k.path("sys/bus/pci/drivers", driver, d)))
+	}
+}
+
 func (k *Kernel) modules() string {
 	b, err := os.ReadFile(k.path("/proc/modules"))
 	must(err)
