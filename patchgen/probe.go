@@ -85,7 +85,7 @@ func (o *object) references() *references {
 				rs.slots[t.item] = append(rs.slots[t.item], slot{it, int64(r.Off - it.off)})
 			case takesAddress(it, r):
 				rs.taken[t.item] = true
-			case t.item.parent != from:
+			case t.item != from && t.item.parent != from: // a split-off part jumps back
 				rs.callers[t.item] = append(rs.callers[t.item], from)
 			}
 		}
