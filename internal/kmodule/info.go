@@ -9,6 +9,7 @@ import (
 	"debug/elf"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
@@ -36,13 +37,17 @@ func CanonicalName(name string) string { return strings.ReplaceAll(name, "-", "_
 // ParseInfo reads the information of an uncompressed module. It returns an error
 // that wraps ErrNotModule for anything else.
 func ParseInfo(image []byte) (info *Info, err error) {
+	return parseInfo(bytes.NewReader(image), uint64(len(image)))
+}
+
+func parseInfo(file io.ReaderAt, size uint64) (info *Info, err error) {
 	// debug/elf does not promise to survive every damaged file.
 	defer func() {
 		if p := recover(); p != nil {
 			info, err = nil, fmt.Errorf("reading ELF: %v: %w", p, ErrNotModule)
 		}
 	}()
-	f, err := elf.NewFile(bytes.NewReader(image))
+	f, err := elf.NewFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("reading ELF: %w: %w", err, ErrNotModule)
 	}
@@ -53,7 +58,7 @@ func ParseInfo(image []byte) (info *Info, err error) {
 	if sec == nil {
 		return nil, fmt.Errorf("looking for .modinfo: there is none: %w", ErrNotModule)
 	}
-	if sec.Type == elf.SHT_NOBITS || sec.Size > uint64(len(image)) {
+	if sec.Type == elf.SHT_NOBITS || sec.Size > size {
 		return nil, fmt.Errorf("reading .modinfo: impossible size %d: %w", sec.Size, ErrNotModule)
 	}
 	data, err := sec.Data()

@@ -88,9 +88,11 @@ func tree(t *testing.T) (*Tree, string) {
 	dir := t.TempDir()
 	write(t, dir, "kernel/a/top.ko", module("name=top", "depends=mid-one,mid_two,built_in", "alias=pci:v1*"))
 	write(t, dir, "kernel/a/mid-one.ko.gz", gz(module("name=mid_one", "depends=base")))
-	write(t, dir, "kernel/b/mid_two.ko.xz", xzOf(t, module("name=mid_two", "depends=base,mid_one", "softdep=pre: soft crypto-nothing post: later")))
+	write(t, dir, "kernel/b/mid_two.ko.xz", xzOf(t, module("name=mid_two", "depends=base,mid_one", "softdep=pre: soft crypto-nothing crypto-sum post: later")))
 	write(t, dir, "kernel/b/base.ko.zst", zst(module("depends=", "vermagic=6.1.0-47-amd64 SMP")))
 	write(t, dir, "kernel/b/soft.ko", module("name=soft", "depends="))
+	write(t, dir, "kernel/b/sum-one.ko", module("name=sum_one", "depends=base", "alias=crypto-sum", "alias=sum"))
+	write(t, dir, "kernel/b/sum-two.ko.xz", xzOf(t, module("name=sum_two", "depends=", "alias=crypto-sum", "alias=crypto-s*")))
 	write(t, dir, "kernel/b/later.ko", module("name=later", "depends=mid_two"))
 	write(t, dir, "kernel/c/lost.ko", module("name=lost", "depends=nowhere"))
 	write(t, dir, "kernel/c/ring1.ko", module("name=ring1", "depends=ring2"))
@@ -118,7 +120,7 @@ func TestClosureOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := names(got); n != "base mid_one soft mid_two later top" {
+	if n := names(got); n != "base mid_one soft sum_one sum_two mid_two later top" {
 		t.Errorf("order %q", n)
 	}
 	if got, err := tr.Closure("built-in"); err != nil || len(got) != 0 {
@@ -127,6 +129,8 @@ func TestClosureOrder(t *testing.T) {
 	want := `kernel/b/base.ko:
 kernel/a/mid-one.ko: kernel/b/base.ko
 kernel/b/soft.ko:
+kernel/b/sum-one.ko: kernel/b/base.ko
+kernel/b/sum-two.ko:
 kernel/b/mid_two.ko: kernel/a/mid-one.ko kernel/b/base.ko
 kernel/b/later.ko: kernel/b/mid_two.ko kernel/a/mid-one.ko kernel/b/base.ko
 kernel/a/top.ko: kernel/b/mid_two.ko kernel/a/mid-one.ko kernel/b/base.ko
@@ -134,7 +138,7 @@ kernel/a/top.ko: kernel/b/mid_two.ko kernel/a/mid-one.ko kernel/b/base.ko
 	if d := string(DepFile(got)); d != want {
 		t.Errorf("modules.dep:\n%s", d)
 	}
-	if a := string(AliasFile(got)); a != "alias pci:v1* top\n" {
+	if a := string(AliasFile(got)); a != "alias crypto-sum sum_one\nalias sum sum_one\nalias crypto-sum sum_two\nalias crypto-s* sum_two\nalias pci:v1* top\n" {
 		t.Errorf("modules.alias: %q", a)
 	}
 	if got[0].Vermagic != "6.1.0-47-amd64 SMP" || got[0].Name != "base" || got[0].Path != "kernel/b/base.ko" {
@@ -192,4 +196,50 @@ func FuzzParseInfo(f *testing.F) {
 			t.Fatalf("%v, %v", info, err)
 		}
 	})
+}
+
+// TestProviders: the aliases of a tree are found once and kept.
+func TestProviders(t *testing.T) {
+	tr, dir := tree(t)
+	tr.AliasCache = filepath.Join(t.TempDir(), "a", "aliases")
+	for _, c := range []struct{ name, want string }{
+		{"crypto-sum", "sum_one sum_two"}, {"sum", "sum_one"}, {"sum-two", "sum_two"}, {"built-in", "built_in"},
+		{"nothing", ""}, {"crypto-stars", ""}, {"pci:v1*", ""},
+	} {
+		if got, err := tr.Providers(c.name); err != nil || strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %q, %v", c.name, got, err)
+		}
+	}
+	kept, err := os.ReadFile(tr.AliasCache)
+	if err != nil || !strings.Contains(string(kept), "alias crypto-sum sum_two\n") {
+		t.Errorf("%v, kept:\n%s", err, kept)
+	}
+	again, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is kept is used, and what depmod has made before that.
+	again.AliasCache = tr.AliasCache
+	write(t, filepath.Dir(tr.AliasCache), "aliases", []byte("alias kept soft\n"))
+	if got, err := again.Providers("kept"); err != nil || strings.Join(got, " ") != "soft" {
+		t.Errorf("kept: %q, %v", got, err)
+	}
+	write(t, dir, "modules.alias", []byte("# comment\nalias of-depmod base\nalias of-depmod base\n"))
+	if again, err = Open(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := again.Providers("of-depmod"); err != nil || strings.Join(got, " ") != "base" {
+		t.Errorf("of depmod: %q, %v", got, err)
+	}
+}
+
+func TestSoftdepFile(t *testing.T) {
+	text := SoftdepFile([]*Module{{Info: &Info{Name: "a", Pre: []string{"b", "c"}, Post: []string{"d"}}}, {Info: &Info{Name: "e"}}, {Info: &Info{Name: "f", Post: []string{"g"}}}})
+	if string(text) != "softdep a pre: b c post: d\nsoftdep f post: g\n" {
+		t.Errorf("%s", text)
+	}
+	got := ParseSoftdep(string(text) + "softdep a pre: x-y\n# softdep z pre: q\nnonsense\n")
+	if len(got) != 2 || strings.Join(got["a"].Pre, " ") != "b c x_y" || strings.Join(got["a"].Post, " ") != "d" || strings.Join(got["f"].Post, " ") != "g" {
+		t.Errorf("%+v", got)
+	}
 }

@@ -14,10 +14,16 @@ import (
 // Tree is the folder /lib/modules/RELEASE of one kernel. It is not safe for use
 // by several goroutines at once.
 type Tree struct {
+	// AliasCache is a file in which the modules' aliases are kept, if the tree has
+	// no modules.alias and they were asked for; they are of this tree alone. Empty
+	// for none.
+	AliasCache string
+
 	dir     string
 	files   map[string]string // canonical name → path below dir
 	builtin map[string]bool
 	loaded  map[string]*Module
+	aliases map[string][]string
 }
 
 // Module is one module of a tree, decompressed.
@@ -103,7 +109,7 @@ func (t *Tree) Load(name string) (*Module, error) {
 
 // Closure gives the named modules and all they need, each after what it needs.
 // Built-in ones are left out. Soft dependencies are taken where the tree has
-// them: their names may be aliases, which are not followed.
+// them.
 func (t *Tree) Closure(names ...string) ([]*Module, error) {
 	c := closure{tree: t, state: map[string]visit{}}
 	for _, n := range names {
@@ -156,8 +162,15 @@ func (c *closure) add(name string) error {
 // soft adds what can be added; a circle through a soft dependency is cut.
 func (c *closure) soft(names []string) error {
 	for _, n := range names {
-		if c.tree.Has(n) && c.state[n] == unseen {
-			if err := c.add(n); err != nil {
+		providers, err := c.tree.Providers(n)
+		if err != nil {
+			return err
+		}
+		for _, p := range providers {
+			if c.state[p] != unseen || !c.tree.Has(p) {
+				continue
+			}
+			if err := c.add(p); err != nil {
 				return err
 			}
 		}

@@ -130,8 +130,9 @@ func addModules(_ context.Context, w *cpio.Writer, c *Config) error {
 			return err
 		}
 	}
-	lists := map[string][]byte{"modules.dep": kmodule.DepFile(modules), "modules.alias": kmodule.AliasFile(modules), "modules.symbols": nil}
-	for _, name := range []string{"modules.dep", "modules.alias", "modules.symbols"} {
+	lists := map[string][]byte{"modules.dep": kmodule.DepFile(modules), "modules.alias": kmodule.AliasFile(modules),
+		"modules.softdep": kmodule.SoftdepFile(modules), "modules.symbols": nil}
+	for _, name := range []string{"modules.dep", "modules.alias", "modules.softdep", "modules.symbols"} {
 		if err := w.File(path.Join(dir, name), 0o644, lists[name]); err != nil {
 			return err
 		}
@@ -225,6 +226,9 @@ func (c *Config) prepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Two packages of one release may differ, so the folder is part of the name.
+	where := strings.NewReplacer("/", "_").Replace(strings.TrimPrefix(c.Kernel.Modules(), c.Cache.Root))
+	tree.AliasCache = filepath.Join(c.Cache.Root, "aliases", where)
 	for _, m := range agentModules {
 		c.SerialAgent = c.SerialAgent || !tree.Has(m) && !tree.Builtin(m)
 	}

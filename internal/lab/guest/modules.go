@@ -3,7 +3,6 @@
 package guest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -45,33 +44,6 @@ func insmod(path, params string) error {
 func rmmod(name string) error {
 	if err := unix.DeleteModule(kmodule.CanonicalName(name), unix.O_NONBLOCK); err != nil {
 		return fmt.Errorf("unloading %s: %w", name, err)
-	}
-	return nil
-}
-
-// modprobe loads a module after those that modules.dep lists for it. Modules
-// that are loaded already are left as they are.
-func modprobe(release, name, params string) error {
-	dir := filepath.Join("/lib/modules", release)
-	text, err := os.ReadFile(filepath.Join(dir, "modules.dep"))
-	if err != nil {
-		return fmt.Errorf("looking for %s: %w", name, err)
-	}
-	file, deps, ok := findDep(string(text), kmodule.CanonicalName(name))
-	if !ok {
-		// What is a module in one kernel is part of the image of another.
-		if list, err := os.ReadFile(filepath.Join(dir, "modules.builtin")); err == nil && isBuiltin(string(list), kmodule.CanonicalName(name)) {
-			return nil
-		}
-		return fmt.Errorf("looking for %s among the modules of this lab host: %w", name, unix.ENOENT)
-	}
-	for i := len(deps) - 1; i >= 0; i-- {
-		if err := insmod(filepath.Join(dir, deps[i]), ""); err != nil && !errors.Is(err, unix.EEXIST) {
-			return err
-		}
-	}
-	if err := insmod(filepath.Join(dir, file), params); err != nil && !errors.Is(err, unix.EEXIST) {
-		return err
 	}
 	return nil
 }
