@@ -113,6 +113,9 @@ func moduleValues(g guest) {
 	u := update(g.t, "data")
 	g.wantShown("data", shippedData)
 	g.wantShown("shown", "step 1 shown 1")
+	if text := string(g.lupatchText("inspect", g.file(u))); !strings.Contains(text, "the initial value of data_limit was set before: parameter limit=10\n") {
+		g.t.Errorf("nothing of the parameter's default in\n%s", text)
+	}
 	g.apply(u)
 	g.wantShown("data", changedData)
 	g.wantShown("shown", "step 5 shown 6") // the member beside is not touched

@@ -22,7 +22,7 @@ import (
 func TestExamples(t *testing.T) {
 	t.Parallel()
 	// The warnings that an update is made to give.
-	g := boot(t, lab.Config{NICs: []lab.NIC{{Model: "e1000"}}},
+	g := boot(t, lab.Config{NICs: []lab.NIC{{Model: "e1000"}, {Model: "e1000"}}},
 		labtest.Allow(`WARNING: CPU: \d+ PID: \d+ at drivers/net/ethernet/intel/e1000/e1000_main\.c:\d+ e1000_odd_mtu`), labtest.Allow(`Call Trace:$`))
 	if _, err := g.WaitNetwork(t.Context(), "eth0"); err != nil {
 		t.Fatal(err)
@@ -40,6 +40,7 @@ func TestExamples(t *testing.T) {
 	}
 	g.run("warning", warning)
 	g.run("driver in use", driverInUse)
+	g.run("probe function", probed)
 	select {
 	case <-stream.Broken():
 		t.Error("the stream has ended by itself")

@@ -18,6 +18,9 @@ import (
 func TestK42(t *testing.T) {
 	t.Parallel()
 	g := boot(t, lab.Config{CPUs: 8})
+	if r := update(t, "race").manifest.Review; len(r) == 0 || !strings.HasPrefix(r[0], "mixed-version concurrency: ") || !strings.Contains(r[0], ": locking: +mutex_lock +mutex_unlock") {
+		t.Errorf("points to review of the race: %q", r)
+	}
 	g.run("new interface", newInterface)
 	g.run("race", race)
 	g.run("live instances", liveInstances)

@@ -124,6 +124,16 @@ func (g guest) lupatch(verb string, args ...string) *lab.Result {
 	return r
 }
 
+// lupatchText runs the command for a person.
+func (g guest) lupatchText(verb string, args ...string) []byte {
+	g.t.Helper()
+	r, err := g.Run(g.t.Context(), lab.Cmd{Argv: append([]string{"lupatch", verb}, args...), Timeout: commandTime})
+	if err != nil || r.Code != 0 {
+		g.t.Fatalf("lupatch %s %s: %v: %+v", verb, strings.Join(args, " "), err, r)
+	}
+	return r.Stdout
+}
+
 func (g guest) succeed(answer any, verb string, args ...string) {
 	g.t.Helper()
 	r := g.lupatch(verb, args...)

@@ -134,7 +134,7 @@ var cases = []struct{ name, old, new, want string }{
 		""},
 	{"names that only look so",
 		`void f(struct s *x) { g(x); }`,
-		`void f(struct s *x) { void *p = klp_shadow_get(x, 1); nla_put(x, 2); skb_put(x, 3); atomic_set(&x->n, 1); disable_irq(3); atomic_read(&x->n); get_user(x, p); block(p); lockdep_assert_held(&x->l); pll_lock(x); dev_get_drvdata(x); regmap_get(x); nlmsg_put(x); of_property_get(x); refcount_read(&x->r); spin_is_locked(&x->l); snd_soc_component_get(x); }`,
+		`void f(struct s *x) { void *p = klp_shadow_get(x, 1); nla_put(x, 2); skb_put(x, 3); atomic_set(&x->n, 1); disable_irq(3); atomic_read(&x->n); get_user(x, p); block(p); lockdep_assert_held(&x->l); pll_lock(x); __in6_dev_get(x); __in6_dev_put; dev_get_drvdata(x); regmap_get(x); nlmsg_put(x); of_property_get(x); refcount_read(&x->r); spin_is_locked(&x->l); snd_soc_component_get(x); }`,
 		""},
 	{"a variable of such a name",
 		`void f(struct s *x) { x->spin_lock = 0; }`,

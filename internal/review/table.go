@@ -12,11 +12,13 @@ type rule struct {
 
 // never are names that look like primitives and are none: assertions and
 // questions about locks, attributes of netlink messages and texts, the copying
-// of user memory, locks of oscillators.
+// of user memory, locks of oscillators, and __in_dev_get(), which takes no
+// reference although in_dev_put() drops one.
 var never = regexp.MustCompile(`^lockdep_|^might_lock|_is_locked|_lock_is_held|_lock(dep)?_held|_locked$` +
 	`|^(__)?(nla|nlmsg|genlmsg|skb|seq|sg|snd_seq|rtattr|xdr)_put|msg_put$|attr_put$` +
 	`|^(__)?(get|put)_(user|unaligned|cpu|unused_fd|order|random|options?|link|target|handler)` +
 	`|(pll|cdr|wait_for|wait|get|has|check|is)_lock$` +
+	`|^__in6?_dev_get` +
 	`|^rcu_(is_watching|read_lock(_\w+)?_held|expedite|momentary)|^rcu_head_init|^INIT_` +
 	`|^refcount_read$|^kref_read$|^page_ref_count$|^atomic(64|_long)?_read$|^barrier_nospec$`)
 
