@@ -4,9 +4,11 @@ package patchgen
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"strings"
 
+	"github.com/lupatch/lupatch/internal/elfobj"
 	"golang.org/x/arch/x86/x86asm"
 )
 
@@ -251,6 +253,10 @@ func rewritten(name string, entry, code []byte, off uint64) uint64 {
 	}
 	return 0
 }
+
+// calls reports relocations that only calls and jumps have, so that nothing needs
+// to be decoded (binutils since 2.31 give them to all of those).
+func calls(r elfobj.Reloc) bool { return r.Type == elf.R_X86_64_PLT32 }
 
 // barriers are the barriers in a function that have an instruction: mb(),
 // wmb() and smp_mb(), a locked addition of nothing to the stack

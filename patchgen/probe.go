@@ -83,7 +83,7 @@ func (o *object) references() *references {
 			switch {
 			case it.kind != function:
 				rs.slots[t.item] = append(rs.slots[t.item], slot{it, int64(r.Off - it.off)})
-			case takesAddress(it, r):
+			case !calls(r) && takesAddress(it, r):
 				rs.taken[t.item] = true
 			case t.item != from && t.item.parent != from: // a split-off part jumps back
 				rs.callers[t.item] = append(rs.callers[t.item], from)
@@ -267,10 +267,14 @@ func (o *object) textAt(it *item, off int64) string {
 			continue
 		}
 		t, err := o.resolve(it, r)
-		if err != nil || t.item == nil || !t.exact || t.at < 0 {
+		if err != nil || t.item == nil {
 			return ""
 		}
-		s, _ := t.item.sec.CString(t.item.off + uint64(t.at))
+		at, ok := t.place()
+		if !ok || at < 0 {
+			return ""
+		}
+		s, _ := t.item.sec.CString(t.item.off + uint64(at))
 		return s
 	}
 	return ""
