@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/lupatch/lupatch/internal/elfobj"
 )
 
 // origin says from where a function is reached that is reached from nowhere
@@ -58,8 +60,16 @@ func (o *origin) describe(f *Function) {
 type references struct {
 	callers map[*item][]*item
 	slots   map[*item][]slot
+	// unclear are references of code that may be calls or not: settle tells, for
+	// those functions alone that are asked for, because code has to be decoded.
+	unclear map[*item][]reference
 	// taken are functions whose address code passes on.
 	taken map[*item]bool
+}
+
+type reference struct {
+	from *item
+	rel  elfobj.Reloc
 }
 
 // slot is a place in a variable or a section.
@@ -69,28 +79,45 @@ type slot struct {
 }
 
 func (o *object) references() *references {
-	rs := &references{map[*item][]*item{}, map[*item][]slot{}, map[*item]bool{}}
+	rs := &references{map[*item][]*item{}, map[*item][]slot{}, map[*item][]reference{}, map[*item]bool{}}
 	for _, it := range o.items {
 		for _, r := range it.relocs() {
 			t, err := o.resolve(it, r)
 			if err != nil || t.item == nil || t.item.kind != function || t.item == it {
 				continue
 			}
-			from := it
-			if from.parent != nil {
-				from = from.parent
-			}
 			switch {
 			case it.kind != function:
 				rs.slots[t.item] = append(rs.slots[t.item], slot{it, int64(r.Off - it.off)})
-			case !calls(r) && takesAddress(it, r):
-				rs.taken[t.item] = true
-			case t.item != from && t.item.parent != from: // a split-off part jumps back
-				rs.callers[t.item] = append(rs.callers[t.item], from)
+			case calls(r):
+				rs.called(t.item, it)
+			default:
+				rs.unclear[t.item] = append(rs.unclear[t.item], reference{it, r})
 			}
 		}
 	}
 	return rs
+}
+
+func (rs *references) called(it, from *item) {
+	if from.parent != nil {
+		from = from.parent
+	}
+	if it != from && it.parent != from { // a split-off part jumps back
+		rs.callers[it] = append(rs.callers[it], from)
+	}
+}
+
+// settle finds out about the unclear references to a function.
+func (rs *references) settle(it *item) {
+	for _, u := range rs.unclear[it] {
+		if takesAddress(u.from, u.rel) {
+			rs.taken[it] = true
+		} else {
+			rs.called(it, u.from)
+		}
+	}
+	delete(rs.unclear, it)
 }
 
 // origins finds functions that run only for new devices, when their module is
@@ -139,6 +166,7 @@ func (rs *references) above(from []*item) map[*item]bool {
 			return
 		}
 		out[it] = true
+		rs.settle(it)
 		for _, c := range rs.callers[it] {
 			visit(c)
 		}

@@ -17,21 +17,27 @@ import (
 // show.
 func (p *plan) concurrency() (out []review.Point) {
 	for _, it := range p.redirected {
-		a, b := p.old.primitives(it.twin), p.new.primitives(it)
+		a, b := p.old.mentioned(it.twin), p.new.mentioned(it)
+		added, removed := onlyIn(b, a), onlyIn(a, b)
 		for _, kind := range review.Kinds {
-			pt := review.Point{Function: it.twin.name, Kind: kind}
-			for _, name := range slices.Sorted(maps.Keys(union(a, b))) {
-				switch {
-				case union(a, b)[name] != kind:
-				case a[name] == "":
-					pt.Added = append(pt.Added, name)
-				case b[name] == "":
-					pt.Removed = append(pt.Removed, name)
-				}
+			if len(added[kind])+len(removed[kind]) > 0 {
+				out = append(out, review.Point{Function: it.twin.name, Kind: kind, Added: added[kind], Removed: removed[kind]})
 			}
-			if len(pt.Added)+len(pt.Removed) > 0 {
-				out = append(out, pt)
-			}
+		}
+	}
+	return out
+}
+
+// onlyIn lists the primitives in a that are not in b, by kind.
+func onlyIn(a, b map[string]bool) map[review.Kind][]string {
+	out := map[review.Kind][]string{}
+	for _, name := range slices.Sorted(maps.Keys(a)) {
+		if b[name] {
+			continue
+		}
+		kind, ok := review.ClassifySymbol(name)
+		if ok {
+			out[kind] = append(out[kind], name)
 		}
 	}
 	return out
@@ -44,10 +50,10 @@ func union[V any](a, b map[string]V) map[string]V {
 	return out
 }
 
-// primitives gives what a function refers to, with the functions that only
-// this version has out of line: elsewhere they may be part of their callers.
-func (o *object) primitives(it *item) map[string]review.Kind {
-	out := map[string]review.Kind{}
+// mentioned gives the names that a function refers to, with the functions that
+// only this version has out of line: elsewhere they may be part of their callers.
+func (o *object) mentioned(it *item) map[string]bool {
+	out := map[string]bool{}
 	seen := map[*item]bool{}
 	var visit func(*item)
 	visit = func(it *item) {
@@ -56,7 +62,7 @@ func (o *object) primitives(it *item) map[string]review.Kind {
 		}
 		seen[it] = true
 		for name := range barriers(it) {
-			out[name] = review.Ordering
+			out[name] = true
 		}
 		for _, r := range it.relocs() {
 			t, err := o.resolve(it, r)
@@ -73,8 +79,8 @@ func (o *object) primitives(it *item) map[string]review.Kind {
 			case t.item.kind == function:
 				name = baseName(t.item)
 			}
-			if kind, ok := review.ClassifySymbol(name); ok {
-				out[name] = kind
+			if name != "" {
+				out[name] = true
 			}
 		}
 	}
