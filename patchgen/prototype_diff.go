@@ -41,8 +41,17 @@ func References(f *elfobj.File, name string, sizes Sizes) map[string]bool {
 		if it.kind != function || it.name != name || it.parent != nil {
 			continue
 		}
-		for ref := range o.calls(it) {
-			out[ref] = true
+		for _, part := range append([]*item{it}, it.parts...) {
+			for _, r := range part.relocs() {
+				t, err := o.resolve(part, r)
+				switch {
+				case err != nil:
+				case t.ext != nil:
+					out[t.ext.Name] = true
+				case t.item.kind == function:
+					out[baseName(t.item)] = true
+				}
+			}
 		}
 	}
 	return out
