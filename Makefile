@@ -58,7 +58,7 @@ vet:
 # -p 2: two packages at a time; each boots one or two lab hosts.
 test: deps
 	$(MAKE) --no-print-directory vet bin/lupatch
-	PATH="$(dir $(GO)):$$PATH" $(GO) test -p 2 -timeout 15m ./...
+	PATH="$(dir $(GO)):$$PATH" $(GO) test -p 2 -timeout 30m ./...
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./internal/build ./internal/evidence/objpair ./patchgen ./internal/kallsyms
