@@ -79,7 +79,7 @@ N      ?= 0
 SEED   ?= 1
 REDO   ?=
 ifeq ($(N),0)
-CORPUS_OUT := -table docs/evidence/corpus-$(KERNEL).tsv -report docs/effectiveness.md
+CORPUS_OUT := -table docs/evidence/corpus-$(KERNEL).tsv -report docs/effectiveness.md -labels docs/evidence/corpus-labels.tsv
 else
 CORPUS_OUT := -table bin/corpus-$(KERNEL)-$(SEED).tsv -n $(N) -seed $(SEED)
 endif

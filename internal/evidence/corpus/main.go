@@ -24,6 +24,7 @@ import (
 // options are the command line.
 type options struct {
 	corpus, lupatch, release string
+	labels                   string
 	table, report            string
 	n                        int
 	seed                     uint64
@@ -44,6 +45,7 @@ func main() {
 	flag.StringVar(&o.release, "kernel", "6.1.0-47-amd64", "the kernel `RELEASE` to build for")
 	flag.StringVar(&o.table, "table", "", "`FILE` (TSV) that holds the results and is continued")
 	flag.StringVar(&o.report, "report", "", "`FILE` (Markdown) whose generated part is replaced; empty prints it")
+	flag.StringVar(&o.labels, "labels", "", "`FILE` (TSV) with the refusals that a reader expected, to be held against the results")
 	flag.IntVar(&o.n, "n", 0, "measure a sample of so many fixes; 0 means all")
 	flag.Uint64Var(&o.seed, "seed", 1, "what the sample is drawn with")
 	flag.StringVar(&redo, "redo", "", "outcomes to measure again, separated by commas (refused, failed, loaded, built, not-compiled, all)")

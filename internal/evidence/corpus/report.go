@@ -34,6 +34,13 @@ func (t *table) report(o options, fixes []*fix) error {
 		}
 	}
 	text := t.markdown(rows, len(fixes))
+	if o.labels != "" {
+		labels, err := readLabels(o.labels)
+		if err != nil {
+			return err
+		}
+		text += labels.against(t.rows)
+	}
 	return writeBetween(o.report, beginMark, endMark, text)
 }
 
