@@ -100,6 +100,9 @@ func (in insn) branch() bool {
 	return false
 }
 
+// call reports a call, after which the code goes on.
+func (in insn) call() bool { return in.inst.Op == x86asm.CALL }
+
 // takesAddress reports whether the relocation at off puts the address itself
 // into a register or memory, instead of reading or writing what is there.
 func (in insn) takesAddress(off uint64) bool {

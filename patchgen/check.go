@@ -32,7 +32,11 @@ func (p *plan) checkSites(sp []special) error {
 	}
 	for _, it := range p.redirected {
 		if !sites[it.twin] {
-			return refuse.New(refuse.NoFtraceSite, it.name, "the shipped function does not begin with an ftrace site (it is notrace, noinstr, or its file is built without -pg)")
+			why := ""
+			if user := otherUser(p.old, p.new, it); user != "" {
+				why = ", and " + user + " uses its address, so that there is more to exchange than calls"
+			}
+			return refuse.New(refuse.NoFtraceSite, it.name, "the shipped function does not begin with an ftrace site (it is notrace, noinstr, or its file is built without -pg)%s", why)
 		}
 	}
 	return nil

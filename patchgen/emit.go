@@ -108,7 +108,7 @@ func (e *emitter) place(it *item) {
 	}
 	// Symbols stand behind what leads.
 	bind := elf.STB_LOCAL
-	if it.twin == nil && it.global() {
+	if (it.twin == nil || it.promoted) && it.global() {
 		bind = elf.STB_GLOBAL // other units of the patch may refer to it
 	}
 	name := it.name

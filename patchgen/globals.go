@@ -9,13 +9,16 @@ import (
 )
 
 // Provided is what stands for a global name that another unit of the patch
-// adds.
+// adds or moves.
 type Provided struct {
 	// Link is the symbol in the update.
 	Link string
 	// Ref is set instead if the running kernel has it: what was static there
 	// and becomes global.
 	Ref *Ref
+	// Instead is set if the running kernel has a function of that name, for which
+	// Link stands in: see Input.Moved.
+	Instead bool
 	// Err is set instead if a reference has to be refused.
 	Err error
 }

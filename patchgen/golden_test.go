@@ -87,7 +87,7 @@ func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
 	in := patchgen.Input{
 		Unit: k.unit, Old: old, New: new, Sizes: patchgen.DefaultSizes(), Lines: lineMap(files["old.c"], files["new.c"]),
 		OldLines: ext, LateObjtool: k.late, Kernel: k, Provided: k.provided, LinkNames: k.links, AliasPrefix: "alias_",
-		NewObject: newBytes, Data: k.data,
+		NewObject: newBytes, Data: k.data, Moved: k.moved,
 	}
 	res, err := patchgen.Generate(in)
 	if err != nil {
@@ -172,6 +172,9 @@ func lineMap(old, new []byte) *patchgen.LineMap {
 	return m
 }
 
+// copySuffix is behind the names of copies that take the place of functions.
+const copySuffix = ".copy"
+
 // describe writes a result as text.
 func describe(r *patchgen.Result) string {
 	var b strings.Builder
@@ -197,6 +200,9 @@ func describe(r *patchgen.Result) string {
 			fmt.Fprintf(&b, " (behind %d bytes)", n)
 		}
 		b.WriteByte('\n')
+	}
+	for _, n := range r.Untraced {
+		fmt.Fprintf(&b, "untraced %s\n", n)
 	}
 	for _, l := range r.Late {
 		fmt.Fprintf(&b, "late key in %s\n", l.Where)
@@ -229,6 +235,13 @@ func describe(r *patchgen.Result) string {
 	for _, s := range refs {
 		if s != "export __fentry__" {
 			b.WriteString(s + "\n")
+		}
+	}
+	for _, y := range r.Object.Symbols {
+		if strings.HasSuffix(y.Name, copySuffix) && y.Section != nil {
+			fmt.Fprintf(&b, "provides %s\n", y.Name)
+		} else if strings.HasSuffix(y.Name, copySuffix) {
+			fmt.Fprintf(&b, "calls %s\n", y.Name)
 		}
 	}
 	secs := map[string]int{}
@@ -269,7 +282,8 @@ func room(r *patchgen.Result, name string) int {
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
 // "export OWNER SYMBOL [NAMESPACE]", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL",
-// "provided SYMBOL [UNIT|twice]" (UNIT has it), "link SYMBOL NAME", "sealed SYMBOL", and "late" if it runs
+// "provided SYMBOL [UNIT|twice]" (UNIT has it), "move SYMBOL" and "instead SYMBOL" (a copy takes its
+// place that this or another unit has), "link SYMBOL NAME", "sealed SYMBOL", and "late" if it runs
 // objtool on what is linked.
 // Every other symbol is a unique one of the unit.
 type fakeKernel struct {
@@ -283,6 +297,7 @@ type fakeKernel struct {
 	provided map[string]patchgen.Provided
 	links    map[string]string
 	sealed   map[string]bool
+	moved    []string
 	late     bool
 }
 
@@ -321,6 +336,10 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 				p = patchgen.Provided{Ref: &patchgen.Ref{Object: f[2], Symbol: f[1], Sympos: 3}}
 			}
 			k.provided[f[1]] = p
+		case "instead":
+			k.provided[f[1]] = patchgen.Provided{Link: f[1] + copySuffix, Instead: true}
+		case "move":
+			k.moved, k.links[f[1]] = append(k.moved, f[1]), f[1]+copySuffix
 		case "link":
 			k.links[f[1]] = f[2]
 		case "sealed":

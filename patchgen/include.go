@@ -23,13 +23,19 @@ type plan struct {
 	carried []*item
 	// alreadyRan names changed code that has run and is gone.
 	alreadyRan []string
+	// untraced are global functions that only their callers can exchange.
+	untraced []string
 }
 
 // include decides what has to come along: changed functions, new functions
 // that others of the patch may call, and whatever those need that the running
 // kernel does not have.
 func (p *plan) include(in *Input, sp []special) error {
-	if err := promote(p.old, p.new, sp); err != nil {
+	if err := recall(in, p.old, p.new); err != nil {
+		return err
+	}
+	var err error
+	if p.untraced, err = promote(in, p.old, p.new, sp); err != nil || len(p.untraced) > 0 {
 		return err
 	}
 	p.copy(in.Copies)

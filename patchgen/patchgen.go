@@ -65,8 +65,8 @@ type Input struct {
 	// Provided says of global names that the patch adds what this unit means
 	// by them.
 	Provided map[string]Provided
-	// LinkNames are names in the update of this unit's own new globals, where
-	// they are not the same.
+	// LinkNames are names in the update of this unit's own new globals, and of
+	// those in Moved, where they are not the same.
 	LinkNames map[string]string
 	// LateObjtool is set if objtool has yet to run, on what is linked of the result:
 	// what it reads of the objects is carried along then.
@@ -79,6 +79,10 @@ type Input struct {
 	// Copies names unchanged functions of which the update is to have a copy of
 	// its own, which its other functions call: see CheckNames.
 	Copies []string
+	// Moved names global functions without ftrace site of which the update has a
+	// copy under a name of LinkNames, which all that call them call from now on: in
+	// this unit, and in others by Provided.
+	Moved []string
 	// AliasPrefix begins the global names given to redirected functions; it
 	// has to differ between the units of one update.
 	AliasPrefix string
@@ -133,6 +137,10 @@ type Result struct {
 	// up. If there are any, the object is not to be used: the unit has to be
 	// compiled so that it reads those keys instead.
 	Late []*refuse.Error
+	// Untraced lists changed global functions that cannot be redirected, and of
+	// which this unit takes no address. If there are any, there is no object: all
+	// units that call them have to be part of the update, and the functions in Moved.
+	Untraced []string
 }
 
 // Empty reports that nothing differs that could be carried.
@@ -171,6 +179,9 @@ func Generate(in Input) (*Result, error) {
 	}
 	if err := p.include(&in, sp); err != nil {
 		return nil, err
+	}
+	if len(p.untraced) > 0 {
+		return &Result{Untraced: p.untraced}, nil
 	}
 	if err := p.check(c, sp); err != nil {
 		return nil, err

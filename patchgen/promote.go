@@ -11,14 +11,15 @@ import (
 
 // promote deals with changed functions that have no ftrace site. The kernel's
 // headers make every inline function notrace, so that the clones that gcc keeps
-// of them have none. Such a function can still be exchanged if it is static and
-// nothing but other functions of the unit branches to it: those are replaced
-// too, and call a copy of it in the update. What cannot be exchanged that way
-// is left for checkSites to refuse.
-func promote(old, new *object, sp []special) error {
+// of them have none; nor have whole folders, such as lib. Such a function can
+// still be exchanged if nothing but other functions branches to it: those are
+// replaced too, and call a copy of it in the update. Of a global one that takes
+// the callers in other units as well; those not in Moved yet are given back. What
+// cannot be exchanged that way is left for checkSites to refuse.
+func promote(in *Input, old, new *object, sp []special) (untraced []string, err error) {
 	sites, err := ftraceSites(old, sp)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var before, after map[*item]*uses
 	for more := true; more; {
@@ -27,24 +28,33 @@ func promote(old, new *object, sp []special) error {
 			if it.kind != function || it.twin == nil || !it.changed || it.promoted || it.parent != nil || it.life != always || it.registry {
 				continue
 			}
-			if sites[it.twin] || it.global() || it.twin.global() {
+			if sites[it.twin] || it.global() != it.twin.global() || it.global() && !it.mayMove() {
 				continue
 			}
 			if before == nil {
 				before, after = old.uses(), new.uses()
 			}
-			if !before[it.twin].onlyBranches() || !after[it].onlyBranches() {
+			a, b := before[it.twin], after[it]
+			if it.global() && (a.elsewhere() || b.elsewhere()) || !it.global() && (!a.onlyBranches() || !b.onlyBranches()) {
+				continue
+			}
+			if it.global() && !slices.Contains(in.Moved, it.name) {
+				if !slices.Contains(untraced, it.name) {
+					untraced = append(untraced, it.name)
+				}
 				continue
 			}
 			it.promoted, more = true, true
-			for caller := range after[it].from {
-				if caller.twin != nil && !caller.changed {
-					caller.changed, caller.twin.changed = true, true
-				}
+			if b == nil {
+				continue
+			}
+			if err := replaceCallers(in, it.name, b.from); err != nil {
+				return nil, err
 			}
 		}
 	}
-	return nil
+	slices.Sort(untraced)
+	return untraced, nil
 }
 
 // copy has the update carry unchanged functions along. One that changes is
@@ -60,10 +70,13 @@ func (p *plan) copy(names []string) {
 // uses are the references to a function.
 type uses struct {
 	from  map[*item]bool // functions that branch to it
-	other bool           // anything else refers to it
+	other []string       // what else refers to it
 }
 
-func (u *uses) onlyBranches() bool { return u != nil && !u.other && len(u.from) > 0 }
+func (u *uses) onlyBranches() bool { return u != nil && len(u.other) == 0 && len(u.from) > 0 }
+
+// elsewhere reports that more than branches refer to it.
+func (u *uses) elsewhere() bool { return u != nil && len(u.other) > 0 }
 
 // uses collects who refers to each function.
 func (o *object) uses() map[*item]*uses {
@@ -75,6 +88,9 @@ func (o *object) uses() map[*item]*uses {
 		return out[it]
 	}
 	for _, from := range o.items {
+		if from.registry && isExport(from.sec.Name) {
+			continue // who uses the export is looked for
+		}
 		for _, r := range from.relocs() {
 			t, err := o.resolve(from, r)
 			if err != nil || t.item == nil || t.item.kind != function || t.item == from {
@@ -94,7 +110,7 @@ func (o *object) uses() map[*item]*uses {
 					of(to).from[caller] = true
 				}
 			default:
-				of(to).other = true
+				of(to).other = append(of(to).other, from.name)
 			}
 		}
 	}
@@ -105,7 +121,7 @@ func (o *object) uses() map[*item]*uses {
 		}
 		for _, r := range s.Relocs {
 			if t, ok := o.called(r); ok {
-				of(t).other = true
+				of(t).other = append(of(t).other, altReplacement)
 			}
 		}
 	}
