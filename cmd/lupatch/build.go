@@ -47,7 +47,7 @@ Examples:
 			&cli.StringFlag{Name: "sign-cert", Usage: "certificate `FILE` that belongs to the key"},
 			&cli.StringSliceFlag{Name: "data", Usage: "what to do about a changed initial value: `VAR=ACTION` with write@pre or write@post (write the new value before or after the transition; the one found comes back on rollback) or keep; ACTION alone is for all variables, FILE:VAR=ACTION for one file's"},
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "compilers at once (default: one a processor)"},
-			&cli.IntFlag{Name: "max-units", Value: kbuild.MaxUnits, Usage: "how many files may have to be compiled because of a changed header"},
+			&cli.IntFlag{Name: "max-units", Value: kbuild.MaxUnits, Usage: "how many files may have to be compiled because of a changed header (or, given, because they call a function without ftrace site; else 60)"},
 			&cli.BoolFlag{Name: "any-compiler", Usage: "accept a compiler other than the kernel's; verification then decides"},
 			&cli.BoolFlag{Name: "no-verify", Usage: "accept differences in functions that the patch does not replace"},
 			&cli.IntFlag{Name: "fuzz", Value: build.DefaultFuzz, Usage: "outer `LINES` of a hunk's context that need not fit, if its place is still the only one"},
@@ -82,7 +82,10 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		Patch: c.Args().First(), Dir: c.String("dir"), Release: c.String("kernel"), SourceVersion: c.String("source-version"),
 		Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
-		Jobs: c.Int("jobs"), MaxUnits: c.Int("max-units"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Fuzz: c.Int("fuzz"), Version: version,
+		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Fuzz: c.Int("fuzz"), Version: version,
+	}
+	if c.IsSet("max-units") {
+		opt.MaxUnits = c.Int("max-units")
 	}
 	for _, text := range c.StringSlice("data") {
 		r, err := build.ParseDataRule(text)
@@ -100,7 +103,7 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 		return opt, &usageError{"--fuzz cannot be negative", "build"}
 	case opt.Jobs < 0:
 		return opt, &usageError{"--jobs cannot be negative", "build"}
-	case opt.MaxUnits < 1:
+	case c.Int("max-units") < 1:
 		return opt, &usageError{"--max-units is at least 1", "build"}
 	case opt.Name != "" && !build.ValidName(opt.Name):
 		return opt, &usageError{"a name consists of small letters, digits and underscores and begins with a letter", "build"}

@@ -58,6 +58,7 @@ type unit struct {
 	shippedPath       string
 	oldPath, newPath  string
 	placed            *runpre.Result
+	input             patchgen.Input // what result was made of
 	result            *patchgen.Result
 	digests           map[string]patchgen.Digest
 	// lines are those of the old version's functions.
@@ -69,6 +70,8 @@ type unit struct {
 	// changes.
 	prototypes *patchgen.Prototypes
 	recalled   map[string]bool
+	// caller says that the unit is there only because it calls what another moves.
+	caller bool
 }
 
 func (j *job) run(ctx context.Context) ([]byte, *manifest.Manifest, error) {
@@ -86,7 +89,7 @@ func (j *job) run(ctx context.Context) ([]byte, *manifest.Manifest, error) {
 		}
 	}
 	j.clock.start("diff")
-	if err := j.generate(ctx, units); err != nil {
+	if units, err = j.generate(ctx, units); err != nil {
 		return nil, nil, err
 	}
 	j.clock.start("link")
@@ -116,6 +119,10 @@ func (j *job) readShipped(ctx context.Context, units []*unit) error {
 		return err
 	}
 	j.modules = map[string]*shippedModule{}
+	return j.readModules(ctx, units)
+}
+
+func (j *job) readModules(ctx context.Context, units []*unit) error {
 	for _, u := range units {
 		if name := u.tu.Unit; name != patchgen.VMLinux && j.modules[name] == nil {
 			path, err := j.tree.Shipped(ctx, name)
@@ -167,43 +174,33 @@ func (j *job) verify(u *unit) (err error) {
 }
 
 // generate makes the livepatch object of every unit.
-func (j *job) generate(ctx context.Context, units []*unit) error {
+// gives the units again, with those that have to be part of it too.
+func (j *job) generate(ctx context.Context, units []*unit) ([]*unit, error) {
 	for _, u := range units {
 		err := checkLayouts(u)
 		if e, ok := refuse.As(err); ok && e.ID == refuse.StructLayout {
-			return j.explainLayout(units, u, e)
+			return nil, j.explainLayout(units, u, e)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := j.checkInterfaces(ctx, units); err != nil {
-		return err
+		return nil, err
 	}
-	shared, err := j.shared(units)
+	units, moved, err := j.compare(ctx, units)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var ran, added []string
 	empty, redirects := true, false
-	for i, u := range units {
-		lines, newBytes, err := readDebug(u)
-		if err != nil {
-			return err
+	for _, u := range units {
+		if len(u.result.Late) > 0 {
+			if u.result, err = j.readKeys(ctx, u, u.input, u.result); err != nil {
+				return nil, err
+			}
 		}
-		in := patchgen.Input{
-			Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: lines,
-			LateObjtool: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: shared.provided(u), LinkNames: shared.linkNames(u),
-			AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i), NewObject: newBytes, Data: j.rulesFor(u),
-		}
-		res, err := patchgen.Generate(in)
-		if err == nil && len(res.Late) > 0 {
-			res, err = j.readKeys(ctx, u, in, res)
-		}
-		if err != nil {
-			return err
-		}
-		u.result, u.lines = res, lines
+		res := u.result
 		ran = append(ran, res.AlreadyRan...)
 		if !res.Empty() {
 			empty = false
@@ -219,25 +216,65 @@ func (j *job) generate(ctx context.Context, units []*unit) error {
 				}
 			}
 			if err := j.digests(u); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
+	if err := moved.check(units); err != nil {
+		return nil, err
+	}
 	if err := j.checkLateInit(units); err != nil {
-		return err
+		return nil, err
 	}
 	if err := j.unusedRule(units); err != nil {
-		return err
+		return nil, err
 	}
 	switch {
 	case !redirects && len(ran) > 0:
-		return refuse.New(refuse.OnlyInit, ran[0], "of the code only this has changed, and it has already run")
+		return nil, refuse.New(refuse.OnlyInit, ran[0], "of the code only this has changed, and it has already run")
 	case empty:
-		return refuse.New(refuse.NothingChanged, units[0].tu.Source, "old and new version compile to the same machine code, as far as the running kernel uses it")
+		return nil, refuse.New(refuse.NothingChanged, units[0].tu.Source, "old and new version compile to the same machine code, as far as the running kernel uses it")
 	case !redirects:
-		return refuse.New(refuse.NothingChanged, units[0].tu.Source, "it adds %s, but no function of the running kernel changes", strings.Join(added, ", "))
+		return nil, refuse.New(refuse.NothingChanged, units[0].tu.Source, "it adds %s, but no function of the running kernel changes", strings.Join(added, ", "))
 	}
-	return nil
+	return units, nil
+}
+
+// compare makes the results of all units, until all that call what is moved are
+// among the units.
+func (j *job) compare(ctx context.Context, units []*unit) ([]*unit, *moves, error) {
+	shared, err := j.shared(units)
+	if err != nil {
+		return nil, nil, err
+	}
+	m := &moves{job: j}
+	for {
+		var found []*move
+		for i, u := range units {
+			newBytes := []byte(nil)
+			if u.lines, newBytes, err = readDebug(u); err != nil {
+				return nil, nil, err
+			}
+			u.input = patchgen.Input{
+				Unit: u.tu.Unit, Old: u.old, New: u.new, Sizes: j.sizes, Lines: j.change.lines[u.tu.Source], OldLines: u.lines,
+				LateObjtool: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: shared.provided(u), LinkNames: shared.linkNames(u),
+				AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i), NewObject: newBytes, Data: j.rulesFor(u),
+			}
+			m.tell(u, &u.input)
+			if u.result, err = patchgen.Generate(u.input); err != nil {
+				return nil, nil, err
+			}
+			for _, name := range u.result.Untraced {
+				found = append(found, newMove(u, name))
+			}
+		}
+		if len(found) == 0 {
+			return units, m, nil
+		}
+		if units, err = m.add(ctx, units, found); err != nil {
+			return nil, nil, err
+		}
+	}
 }
 
 // checkLayouts looks at the structures, which the objects' code does not show.

@@ -98,6 +98,9 @@ func generateCopying(in patchgen.Input, shipped *elfobj.File) (*patchgen.Result,
 		if err != nil || len(res.Late) > 0 {
 			return res, err
 		}
+		if len(res.Untraced) > 0 {
+			return nil, refuse.New(refuse.LateKey, res.Untraced[0], "it calls what changes if the unit is compiled to read static keys, and has no ftrace site")
+		}
 		more, err := patchgen.CheckNames(in.Unit, shipped, in.Old, in.Sizes, res.Refs)
 		if err != nil || len(more) == 0 {
 			return res, err

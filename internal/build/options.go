@@ -39,8 +39,9 @@ type Options struct {
 	Data []DataRule
 	// ExtraFlags are put behind the compiler's own; for tests of verification.
 	ExtraFlags []string
-	// MaxUnits bounds the files that are compiled because of a changed header;
-	// 0 means kbuild.MaxUnits.
+	// MaxUnits bounds the files that are compiled because of a changed header (0
+	// means kbuild.MaxUnits), and those because of callers of functions that have
+	// no ftrace site (0 means MaxCallers).
 	MaxUnits int
 	// Jobs bounds the compilers that run at once; 0 means one a processor.
 	Jobs int

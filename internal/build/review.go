@@ -36,7 +36,7 @@ func (j *job) concurrency(units []*unit) ([]string, error) {
 		}
 	}
 	for _, u := range units {
-		if u.result.Empty() {
+		if u.result.Empty() || u.caller {
 			continue
 		}
 		m := newMembers(u)

@@ -65,16 +65,24 @@ func (j *job) compile(ctx context.Context) ([]*unit, error) {
 			u.shippedPath = objs[0].Path
 			objs = objs[1:]
 		}
-		for _, o := range []struct {
-			path string
-			to   **elfobj.File
-		}{{u.shippedPath, &u.shipped}, {u.oldPath, &u.old}, {u.newPath, &u.new}} {
-			if *o.to, err = elfobj.ReadFile(o.path); err != nil {
-				return nil, err
-			}
+		if err := u.read(); err != nil {
+			return nil, err
 		}
 	}
 	return units, nil
+}
+
+// read reads the three objects.
+func (u *unit) read() (err error) {
+	for _, o := range []struct {
+		path string
+		to   **elfobj.File
+	}{{u.shippedPath, &u.shipped}, {u.oldPath, &u.old}, {u.newPath, &u.new}} {
+		if *o.to, err = elfobj.ReadFile(o.path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (j *job) compilation(u *unit, f kbuild.Flavor, ov *kbuild.Overlay) kbuild.Job {
