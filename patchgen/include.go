@@ -45,6 +45,8 @@ func (p *plan) include(in *Input, sp []special) error {
 			continue
 		}
 		switch {
+		case it.promoted && it.global():
+			roots = append(roots, it)
 		case it.twin != nil && !it.changed, it.promoted:
 		case it.life == initOnly || it.twin != nil && it.twin.life == initOnly:
 			if it.twin != nil {

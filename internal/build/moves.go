@@ -4,10 +4,12 @@ package build
 
 import (
 	"context"
+	"debug/elf"
 	"fmt"
 	"slices"
 	"strings"
 
+	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/patchgen"
 )
@@ -90,18 +92,31 @@ func (s *moves) add(ctx context.Context, units []*unit, found []*move) ([]*unit,
 func (m *move) refuse(users []string, why string) error {
 	slices.Sort(users)
 	users = slices.Compact(users)
-	const show, room = 3, 120
-	n := min(len(users), show)
+	const room = 120 // in a sentence
+	n := min(len(users), named)
 	for n > 1 && len(strings.Join(users[:n], ", ")) > room {
 		n--
 	}
-	list := strings.Join(users[:n], ", ")
-	if more := len(users) - n; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
+	list := some(users, n)
 	e := refuse.New(refuse.NoFtraceSite, m.names[0], "it has no ftrace site, and not all that uses it can be replaced: %s %s", list, why)
 	e.Help = fmt.Sprintf("What uses %s and cannot be replaced:\n  %s\n", m.names[0], strings.Join(users, "\n  "))
 	return e
+}
+
+// some names the first of a list and counts the others.
+func some(list []string, n int) string {
+	slices.Sort(list)
+	if len(list) <= n {
+		return strings.Join(list, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(list[:n], ", "), len(list)-n)
+}
+
+// linked reports whether the update has the copy.
+func (m *move) linked() bool {
+	return !m.unit.result.Empty() && slices.ContainsFunc(m.unit.result.Object.Symbols, func(y *elfobj.Symbol) bool {
+		return y.Name == m.link() && y.Section != nil && y.Bind == elf.STB_GLOBAL
+	})
 }
 
 // check makes sure that the running kernel's callers are those that the update
@@ -118,7 +133,7 @@ func (s *moves) check(units []*unit) error {
 
 func (s *moves) checkOne(m *move, units []*unit) error {
 	var files, left []string
-	count := 0
+	count, known := 0, map[string]map[string]bool{}
 	for _, u := range units {
 		if !m.meant(u) {
 			continue
@@ -136,18 +151,33 @@ func (s *moves) checkOne(m *move, units []*unit) error {
 				return m.refuse([]string{c}, fmt.Sprintf("in %s, which calls it as the kernel ships it", placeOf(u.tu)))
 			}
 		}
+		if known[u.tu.Unit] == nil {
+			known[u.tu.Unit] = map[string]bool{m.names[0]: true} // it may call itself
+		}
+		for _, c := range callers {
+			known[u.tu.Unit][c] = true
+		}
 		count += len(callers)
 		if len(callers) > 0 && !slices.Contains(files, placeOf(u.tu)) {
 			files = append(files, placeOf(u.tu))
 		}
 		left = append(left, jumps...)
 	}
+	if err := s.complete(m, known); err != nil {
+		return err
+	}
 	name := m.names[0]
+	if !m.linked() {
+		return fmt.Errorf("moving %s: there is no copy of it", name)
+	}
 	if count == 0 {
 		return refuse.New(refuse.NoFtraceSite, name, "it has no ftrace site, and nothing that the kernel comes with calls it, so that there is nothing to replace")
 	}
-	slices.Sort(files)
-	s.job.notes = append(s.job.notes, fmt.Sprintf("%s has no ftrace site: its %d callers in %s are replaced to call the new version", name, count, strings.Join(files, ", ")))
+	callers, are := fmt.Sprintf("%d callers", count), "are"
+	if count == 1 {
+		callers, are = "caller", "is"
+	}
+	s.job.notes = append(s.job.notes, fmt.Sprintf("%s has no ftrace site: its %s in %s %s replaced to call the new version", name, callers, some(files, named), are))
 	if m.exported {
 		s.job.review = append(s.job.review, fmt.Sprintf("%s is exported and has no ftrace site: all that the kernel comes with and that calls it is replaced; see that no module from elsewhere does, which would go on with the old version", name))
 	}
