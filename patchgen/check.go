@@ -30,16 +30,24 @@ func (p *plan) checkSites(sp []special) error {
 	if err != nil {
 		return err
 	}
+	var without *item
+	why := ""
 	for _, it := range p.redirected {
-		if !sites[it.twin] {
-			why := ""
-			if user := otherUser(p.old, p.new, it); user != "" {
-				why = ", and " + user + " uses its address, so that there is more to exchange than calls"
-			}
-			return refuse.New(refuse.NoFtraceSite, it.name, "the shipped function does not begin with an ftrace site (it is notrace, noinstr, or its file is built without -pg)%s", why)
+		if sites[it.twin] {
+			continue
+		}
+		if without == nil {
+			without = it
+		}
+		if user := otherUser(p.old, p.new, it); user != "" {
+			without, why = it, ", and "+user+" uses its address, so that there is more to exchange than calls"
+			break
 		}
 	}
-	return nil
+	if without == nil {
+		return nil
+	}
+	return refuse.New(refuse.NoFtraceSite, without.name, "the shipped function does not begin with an ftrace site (it is notrace, noinstr, or its file is built without -pg)%s", why)
 }
 
 // checkAliases: functions that are one in one version and two in the other.

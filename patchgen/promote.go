@@ -25,10 +25,7 @@ func promote(in *Input, old, new *object, sp []special) (untraced []string, err 
 	for more := true; more; {
 		more = false
 		for _, it := range new.items {
-			if it.kind != function || it.twin == nil || !it.changed || it.promoted || it.parent != nil || it.life != always || it.registry {
-				continue
-			}
-			if sites[it.twin] || it.global() != it.twin.global() || it.global() && !it.mayMove() {
+			if !it.needsSite() || sites[it.twin] || it.global() != it.twin.global() || it.global() && !it.mayMove() {
 				continue
 			}
 			if before == nil {
@@ -54,7 +51,17 @@ func promote(in *Input, old, new *object, sp []special) (untraced []string, err 
 		}
 	}
 	slices.Sort(untraced)
+	for _, it := range new.items {
+		if it.needsSite() && !sites[it.twin] && !slices.Contains(untraced, it.name) {
+			return nil, nil // it is refused anyway: no need to look for anything
+		}
+	}
 	return untraced, nil
+}
+
+// needsSite reports whether a function is to be redirected.
+func (it *item) needsSite() bool {
+	return it.kind == function && it.twin != nil && it.changed && !it.promoted && it.parent == nil && it.life == always && it.twin.life == always && !it.registry
 }
 
 // copy has the update carry unchanged functions along. One that changes is
