@@ -77,15 +77,9 @@ func (s *moves) tell(u *unit, in *patchgen.Input) {
 
 // add finds all that calls more functions and makes units of it.
 func (s *moves) add(ctx context.Context, units []*unit, found []*move) ([]*unit, error) {
-	for _, m := range found {
-		more, err := s.callers(ctx, units, m)
-		if err != nil {
-			return nil, err
-		}
-		units = append(units, more...)
-		s.list = append(s.list, m)
-	}
-	return units, nil
+	s.list = append(s.list, found...)
+	more, err := s.callers(ctx, units, found)
+	return append(units, more...), err
 }
 
 // refuse says what stands in the way of a function's move.

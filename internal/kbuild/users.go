@@ -22,34 +22,44 @@ import (
 //
 // Assembly is among them, with neither Unit nor Objtool.
 func (t *Tree) Users(ctx context.Context, units, names, skip []string) ([]*TU, error) {
+	out, _, err := t.UsersWithin(ctx, units, names, skip, 0)
+	return out, err
+}
+
+// UsersWithin is Users if no more than most files have to be preprocessed to find
+// out (0: any number). Otherwise it gives their number alone.
+func (t *Tree) UsersWithin(ctx context.Context, units, names, skip []string, most int) (users []*TU, tooMany int, err error) {
 	g, l, err := t.graph(ctx)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	cands, err := t.filesOf(ctx, g, l, units)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	cands = slices.DeleteFunc(cands, func(u *TU) bool {
 		return slices.Contains(skip, u.Source) || bootOnly(u) || strings.HasSuffix(u.Source, ".c") && !u.ordinary()
 	})
 	if cands, err = t.mention(ctx, g, cands, names); err != nil {
-		return nil, err
+		return nil, 0, err
+	}
+	if most > 0 && len(cands) > most {
+		return nil, len(cands), nil
 	}
 	out, err := t.usersAmong(ctx, cands, names)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	for i, u := range out {
 		if strings.HasSuffix(u.Source, ".S") {
 			continue
 		}
 		if out[i], err = t.settled(ctx, u); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	slices.SortFunc(out, func(a, b *TU) int { return strings.Compare(a.Object, b.Object) })
-	return out, nil
+	return out, 0, nil
 }
 
 // filesOf lists all that the units are made of.

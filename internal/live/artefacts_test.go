@@ -101,7 +101,7 @@ func wrongTarget(t testing.TB) string {
 // kernelPatch has the patches that are for the kernel's own source; the others
 // in testdata are for the module lutarget.
 var kernelPatch = map[string]string{
-	"crypto": "testdata/crypto.patch", "warn": "testdata/warn.patch", "hide": "testdata/hide.patch", "keys": "testdata/keys.patch", "probe": "testdata/probe.patch",
+	"crypto": "testdata/crypto.patch", "warn": "testdata/warn.patch", "hide": "testdata/hide.patch", "keys": "testdata/keys.patch", "probe": "testdata/probe.patch", "untraced": "testdata/untraced.patch",
 	"meminfo": "../../examples/meminfo-used.patch", "mtu": "../../examples/e1000-mtu-limit.patch", "two": "../../examples/two-units.patch",
 	"interface": "../../examples/k42-new-interface.patch", "race": "../../examples/k42-race.patch", "instances": "../../examples/k42-live-instances.patch",
 	"kpatch": "testdata/kpatch.patch", "values": "testdata/values.patch", "shared": "testdata/shared.patch", "prototype": "testdata/prototype.patch",

@@ -75,6 +75,8 @@ var examples = []example{
 	{"mtu", fmt.Sprintf(setMTU, 9216), []string{"Invalid argument"}},
 	{"two", "cat /proc/version; dmesg -c > /dev/null; ip link set eth0 promisc on; ip link set eth0 promisc off; dmesg",
 		[]string{"times since the update", "receive mode change", "promiscuous on", "promiscuous off"}},
+	// What calls the function is replaced, also in modules that are not there.
+	{"untraced", "cat /proc/sys/kernel/random/uuid", []string{"4c5550"}},
 	// Of the two functions fix_local each object calls its own.
 	{"shared", "cat /proc/version /proc/meminfo; dmesg -c > /dev/null; " + fmt.Sprintf(setMTU, 1400) + "; dmesg",
 		[]string{"fix page: ", "fix local 1007", "FixTwice: 43", "fix twice 2841 local 3400 level "}},
