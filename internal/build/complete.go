@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/patchgen"
@@ -18,18 +19,23 @@ import (
 // complete holds the callers found, by unit, against the shipped binaries.
 func (s *moves) complete(m *move, callers map[string]map[string]bool) error {
 	for _, unit := range slices.Sorted(maps.Keys(callers)) {
-		var names, others []string
+		var names [][]string
+		var others []string
 		if mod := s.job.modules[unit]; mod != nil {
-			names, _, others = patchgen.Callers(mod.obj, unit, s.job.sizes, m.names)
+			var found []string
+			found, _, others = patchgen.Callers(mod.obj, unit, s.job.sizes, m.names)
+			for _, n := range found {
+				names = append(names, []string{n})
+			}
 		} else {
 			var err error
 			if names, err = s.callersInImage(m); err != nil {
 				return err
 			}
 		}
-		for _, n := range names {
-			if !callers[unit][n] && !callers[unit][sourceName(n)] {
-				others = append(others, n)
+		for _, of := range names {
+			if !slices.ContainsFunc(of, func(n string) bool { return callers[unit][n] || callers[unit][strings.TrimSuffix(n, ".cold")] }) {
+				others = append(others, of[0])
 			}
 		}
 		if len(others) > 0 {
@@ -42,11 +48,14 @@ func (s *moves) complete(m *move, callers map[string]map[string]bool) error {
 const (
 	nearCall, nearJump = 0xe8, 0xe9 // opcodes before a distance of 32 bits
 	nearLength         = 5
+	// A conditional jump has two bytes before the distance: this, and 0x8?.
+	twoByte = 0x0f
 )
 
 // callersInImage looks through the code of vmlinux for calls and jumps to the
-// function. Bytes that look so by chance are one in some ten thousand functions.
-func (s *moves) callersInImage(m *move) ([]string, error) {
+// function. Bytes that look so by chance are one in some ten thousand functions. It
+// gives all names of each caller.
+func (s *moves) callersInImage(m *move) ([][]string, error) {
 	if m.unit.tu.Unit != patchgen.VMLinux {
 		return nil, nil // the kernel itself cannot refer to a module
 	}
@@ -65,20 +74,28 @@ func (s *moves) callersInImage(m *move) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("looking for callers of %s in the kernel image: %w", m.names[0], err)
 	}
-	found := map[string]bool{}
+	found := map[uint64][]string{}
 	for i := 0; i+nearLength <= len(code); i++ {
-		if code[i] != nearCall && code[i] != nearJump {
+		if conditional := i > 0 && code[i-1] == twoByte && code[i]&0xf0 == 0x80; code[i] != nearCall && code[i] != nearJump && !conditional {
 			continue
 		}
 		at := begin[0].Addr + uint64(i)
 		if at+nearLength+uint64(int64(int32(binary.LittleEndian.Uint32(code[i+1:])))) != to[0] {
 			continue
 		}
-		name := fmt.Sprintf("the code at %#x", at)
-		if y, _, ok := syms.Containing(at); ok {
-			name = y.Name
+		y, _, ok := syms.Containing(at)
+		if !ok {
+			found[at] = []string{fmt.Sprintf("the code at %#x", at)}
+			continue
 		}
-		found[name] = true
+		found[y.Addr] = nil
+		for _, alias := range syms.At(y.Addr) {
+			found[y.Addr] = append(found[y.Addr], alias.Name)
+		}
 	}
-	return slices.Sorted(maps.Keys(found)), nil
+	var out [][]string
+	for _, at := range slices.Sorted(maps.Keys(found)) {
+		out = append(out, found[at])
+	}
+	return out, nil
 }

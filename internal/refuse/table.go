@@ -63,7 +63,7 @@ var Table = []Entry{
 	{HeaderScope, "a changed header alters the code of more files than may be compiled, or is used for more than compiling C", "move the change into the .c files, or give --max-units"},
 	{NothingChanged, "the patch applies, but no machine code differs", "check that the changed code is enabled in this kernel's configuration"},
 	{OnlyInit, "only code that has already run and been freed (__init) differs", "the change takes effect at the next boot or module load; no livepatch can help"},
-	{NoFtraceSite, "a changed function has no ftrace site, so calls to it cannot be redirected", "change its callers instead, or boot a new kernel"},
+	{NoFtraceSite, "a changed function has no ftrace site, so calls to it cannot be redirected, and not all that uses it can be replaced instead (its address is taken, or assembly, init code of a module or too many files call it)", "change its callers instead, or boot a new kernel"},
 	{StructLayout, "the layout of a structure changed that code or data outside the patch uses", "keep the layout and attach new data with a shadow variable (klp_shadow_alloc), or replace the whole driver"},
 	{EnumValue, "a constant of an enumeration has another number, and memory of the running kernel may hold the old one", "put new constants behind the existing ones, only before the one that counts them"},
 	{DataChanged, "the initial value of existing data changed; the running kernel already holds the old value", "set the value in a livepatch callback, or keep the data and change the code"},
