@@ -5,6 +5,7 @@ package build
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -67,8 +68,23 @@ func (s *moves) callers(ctx context.Context, units []*unit, found []*move) ([]*u
 			}
 		}
 	}
-	return more, j.unchanged(ctx, more)
+	err = j.unchanged(ctx, more)
+	var bad *unverified
+	if errors.As(err, &bad) {
+		e := refuse.New(refuse.NoFtraceSite, names[0], "it has no ftrace site, and %s, which uses it, cannot be verified (%s at %s)", placeOf(bad.unit.tu), bad.why.ID, bad.why.Where)
+		e.Help = bad.why.Error() + "\n"
+		return nil, e
+	}
+	return more, err
 }
+
+// unverified is a file of callers that is not what the kernel ships.
+type unverified struct {
+	unit *unit
+	why  *refuse.Error
+}
+
+func (e *unverified) Error() string { return e.why.Error() }
 
 // tellsBPF refuses a function that BPF programs may call: they are bound to the one
 // that the kernel has.
@@ -128,6 +144,9 @@ func (j *job) unchanged(ctx context.Context, units []*unit) error {
 			return err
 		}
 		if err := j.verify(u); err != nil {
+			if e, ok := refuse.As(err); ok {
+				return &unverified{u, e}
+			}
 			return err
 		}
 	}
