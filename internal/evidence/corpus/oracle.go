@@ -58,6 +58,8 @@ func (v *verdict) explainExtra(other *verdict) {
 // ask compares all objects of a fix.
 func ask(ctx context.Context, sources []string, before, after map[string]string, m *manifest.Manifest) (*verdict, error) {
 	v := &verdict{}
+	type pair struct{ old, new map[string]*code }
+	pairs := map[string]pair{}
 	for _, s := range sources {
 		old, err := disassemble(ctx, before[s])
 		if err != nil {
@@ -67,15 +69,32 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 		if err != nil {
 			return nil, err
 		}
-		emitted, redirected := map[string]bool{}, map[string]bool{}
-		for _, u := range m.Units {
-			for _, f := range u.Functions {
-				if f.File == s {
-					emitted[family(f.Name)] = true
-					redirected[family(f.Name)] = redirected[family(f.Name)] || !f.New
-				}
+		pairs[s] = pair{old, new}
+	}
+	emitted, redirected := map[string]map[string]bool{}, map[string]map[string]bool{}
+	for _, s := range sources {
+		emitted[s], redirected[s] = map[string]bool{}, map[string]bool{}
+	}
+	for _, u := range m.Units {
+		for _, f := range u.Functions {
+			if emitted[f.File] != nil {
+				emitted[f.File][family(f.Name)] = true
+				redirected[f.File][family(f.Name)] = redirected[f.File][family(f.Name)] || !f.New
 			}
 		}
+	}
+	// Functions that the update brings and does not redirect, though the old
+	// version has them: others may have to be replaced to call them.
+	var carried []string
+	for s, names := range emitted {
+		for name := range names {
+			if pairs[s].old[name] != nil && !redirected[s][name] {
+				carried = append(carried, name)
+			}
+		}
+	}
+	for _, s := range sources {
+		old, new := pairs[s].old, pairs[s].new
 		differs := map[string]bool{}
 		for name, text := range new {
 			if o, ok := old[name]; !ok || !slices.Equal(o.lines, text.lines) {
@@ -84,7 +103,7 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 				}
 				differs[name] = true
 				switch {
-				case emitted[name]:
+				case emitted[s][name]:
 				case ok && slices.Equal(o.withoutNumbers(), text.withoutNumbers()):
 					v.lines = append(v.lines, path.Base(s)+":"+name)
 				default:
@@ -92,18 +111,10 @@ func ask(ctx context.Context, sources []string, before, after map[string]string,
 				}
 			}
 		}
-		// Functions that the update brings and does not redirect, though the old
-		// version has them.
-		var carried []string
-		for name := range emitted {
-			if old[name] != nil && !redirected[name] {
-				carried = append(carried, name)
-			}
-		}
-		for name := range emitted {
+		for name := range emitted[s] {
 			switch _, was := old[name]; {
 			case differs[name]:
-			case was && !redirected[name]:
+			case was && !redirected[s][name]:
 				v.copies = append(v.copies, path.Base(s)+":"+name)
 			case slices.ContainsFunc(carried, func(c string) bool { return new[name].calls(c) }):
 				v.callers = append(v.callers, path.Base(s)+":"+name)
