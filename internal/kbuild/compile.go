@@ -102,6 +102,10 @@ func (j Job) tools() [][]string {
 	return j.TU.Objtool
 }
 
+// workPrefix begins the names of folders in which this process compiles: others
+// may share the cache.
+func workPrefix() string { return fmt.Sprintf(".work-%d-", os.Getpid()) }
+
 func (t *Tree) compile(ctx context.Context, job Job) (*Object, error) {
 	flags, err := job.flags()
 	if err != nil {
@@ -126,7 +130,7 @@ func (t *Tree) compile(ctx context.Context, job Job) (*Object, error) {
 	if err := os.MkdirAll(filepath.Dir(obj.Path), 0o755); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(filepath.Dir(obj.Path), ".work-")
+	dir, err := os.MkdirTemp(filepath.Dir(obj.Path), workPrefix())
 	if err != nil {
 		return nil, err
 	}

@@ -192,7 +192,7 @@ func TestRealZSourceUntouched(t *testing.T) {
 	if err != nil || n < 50000 {
 		t.Errorf("%d files, %v", n, err)
 	}
-	left, _ := filepath.Glob(filepath.Join(tr.cache, "objects/*/.work-*"))
+	left, _ := filepath.Glob(filepath.Join(tr.cache, "objects/*/"+workPrefix()+"*"))
 	if len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
