@@ -163,7 +163,7 @@ func (p *plain) compile(ctx context.Context, source, to string, flags []string) 
 		if bytes.Contains(out, []byte("No rule to make target")) {
 			reason = "not-configured"
 		}
-		return &notCompiled{reason, firstError(out)}
+		return &notCompiled{reason, strings.ReplaceAll(firstError(out), p.src+"/", "")}
 	}
 	if _, err := os.Stat(object); err != nil {
 		return &notCompiled{"not-configured", "make made no " + goal}
