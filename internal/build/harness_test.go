@@ -104,6 +104,32 @@ func attempt(t testing.TB, patch []byte, options ...func(*build.Options)) (*buil
 	return res, err
 }
 
+// accept builds an update that there has to be; a refusal is shown with its help.
+func accept(t *testing.T, edits []edit) *build.Result {
+	t.Helper()
+	res, err := attempt(t, diffOf(t, edits...))
+	if err != nil {
+		if e, ok := refuse.As(err); ok {
+			t.Log(e.Help)
+		}
+		t.Fatal(err)
+	}
+	return res
+}
+
+// checkSaid looks for words in one line of the review and one of the notes, and
+// checks the update's file.
+func checkSaid(t *testing.T, res *build.Result, review, note []string) {
+	t.Helper()
+	if !hasLine(res.Manifest.Review, review) {
+		t.Errorf("no line of the review says %q: %q", review, res.Manifest.Review)
+	}
+	if !hasLine(res.Notes, note) {
+		t.Errorf("no note says %q: %q", note, res.Notes)
+	}
+	readUpdate(t, res).check(t)
+}
+
 // refusal is what a patch has to be refused with.
 type refusal struct {
 	id    refuse.ID

@@ -78,13 +78,7 @@ func TestInterfacesAccepted(t *testing.T) {
 	for _, c := range acceptedInterfaces {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			res, err := attempt(t, diffOf(t, c.edits...))
-			if err != nil {
-				if e, ok := refuse.As(err); ok {
-					t.Log(e.Help)
-				}
-				t.Fatal(err)
-			}
+			res := accept(t, c.edits)
 			got := redirected(res)
 			if d := cmp.Diff(c.want, got); d != "" && c.want != nil {
 				t.Errorf("redirected functions (-want +got):\n%s", d)
@@ -92,13 +86,7 @@ func TestInterfacesAccepted(t *testing.T) {
 			if len(got) == 0 {
 				t.Error("nothing is redirected")
 			}
-			if !hasLine(res.Manifest.Review, c.review) {
-				t.Errorf("no line of the review says %q: %q", c.review, res.Manifest.Review)
-			}
-			if !hasLine(res.Notes, c.note) {
-				t.Errorf("no note says %q: %q", c.note, res.Notes)
-			}
-			readUpdate(t, res).check(t)
+			checkSaid(t, res, c.review, c.note)
 		})
 	}
 }

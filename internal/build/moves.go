@@ -84,17 +84,21 @@ func (s *moves) add(ctx context.Context, units []*unit, found []*move) ([]*unit,
 
 // refuse says what stands in the way of a function's move.
 func (m *move) refuse(users []string, why string) error {
-	slices.Sort(users)
-	users = slices.Compact(users)
-	const room = 120 // in a sentence
-	n := min(len(users), named)
-	for n > 1 && len(strings.Join(users[:n], ", ")) > room {
-		n--
-	}
-	list := some(users, n)
+	users, list := inSentence(users, 120)
 	e := refuse.New(refuse.NoFtraceSite, m.names[0], "it has no ftrace site, and not all that uses it can be replaced: %s %s", list, why)
 	e.Help = fmt.Sprintf("What uses %s and cannot be replaced:\n  %s\n", m.names[0], strings.Join(users, "\n  "))
 	return e
+}
+
+// inSentence sorts a list and says it in about room bytes, by its first elements.
+func inSentence(list []string, room int) (sorted []string, text string) {
+	slices.Sort(list)
+	list = slices.Compact(list)
+	n := min(len(list), named)
+	for n > 1 && len(strings.Join(list[:n], ", ")) > room {
+		n--
+	}
+	return list, some(list, n)
 }
 
 // some names the first of a list and counts the others.

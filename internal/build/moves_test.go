@@ -50,13 +50,7 @@ func TestUntracedMoved(t *testing.T) {
 	for _, c := range moved {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			res, err := attempt(t, diffOf(t, c.edits...))
-			if err != nil {
-				if e, ok := refuse.As(err); ok {
-					t.Log(e.Help)
-				}
-				t.Fatal(err)
-			}
+			res := accept(t, c.edits)
 			if d := cmp.Diff(c.want, redirected(res)); d != "" {
 				t.Errorf("redirected functions (-want +got):\n%s", d)
 			}
@@ -72,13 +66,7 @@ func TestUntracedMoved(t *testing.T) {
 			if d := cmp.Diff(c.added, added); d != "" {
 				t.Errorf("new functions (-want +got):\n%s", d)
 			}
-			if !hasLine(res.Manifest.Review, c.review) {
-				t.Errorf("no line of the review says %q: %q", c.review, res.Manifest.Review)
-			}
-			if !hasLine(res.Notes, c.note) {
-				t.Errorf("no note says %q: %q", c.note, res.Notes)
-			}
-			readUpdate(t, res).check(t)
+			checkSaid(t, res, c.review, c.note)
 		})
 	}
 }

@@ -57,17 +57,7 @@ func (r *reshaped) change() string {
 }
 
 func (r *reshaped) refusal(outside []string) error {
-	slices.Sort(outside)
-	outside = slices.Compact(outside)
-	const room = 200 // in a sentence
-	n := min(len(outside), named)
-	for n > 1 && len(strings.Join(outside[:n], ", ")) > room {
-		n--
-	}
-	list := strings.Join(outside[:n], ", ")
-	if more := len(outside) - n; more > 0 {
-		list += fmt.Sprintf(" and %d more", more)
-	}
+	outside, list := inSentence(outside, 200)
 	e := refuse.New(refuse.Signature, r.Name, "it would be called in another way, and not all that use it follow: %s", list)
 	if r.crc[0] != r.crc[1] {
 		e = refuse.New(refuse.ExportCRC, r.Name, "its checksum would change from %#08x to %#08x, and not all that use it follow: %s", r.crc[0], r.crc[1], list)
