@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"strconv"
 	"strings"
 )
@@ -15,17 +14,6 @@ import (
 // maxProcLine bounds a line of /proc/kallsyms: KSYM_NAME_LEN is 512 since 6.1,
 // plus an address, a type and a module name of at most 56 characters.
 const maxProcLine = 4096
-
-// Running reads the symbols of the running kernel and its modules. It needs
-// CAP_SYSLOG; without it the error is ErrRestricted.
-func Running() (*Table, error) {
-	f, err := os.Open("/proc/kallsyms")
-	if err != nil {
-		return nil, fmt.Errorf("reading the running kernel's symbols: %w", err)
-	}
-	defer f.Close()
-	return ReadProc(f)
-}
 
 // ReadProc reads text in the form of /proc/kallsyms. If every address is zero
 // the error is ErrRestricted.

@@ -113,7 +113,6 @@ type comparison struct {
 
 	mu     sync.Mutex
 	result *Affected
-	found  int
 }
 
 // errEnough ends a comparison that has found more than may be compiled.

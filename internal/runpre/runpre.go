@@ -41,7 +41,6 @@ type Result struct {
 	places map[string]place
 	shared map[string]bool // names that several symbols of the unit have
 	extern map[string]uint64
-	votes  int
 }
 
 // place is where the shipped binary has a symbol: an address in vmlinux, an
