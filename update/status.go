@@ -39,6 +39,8 @@ type Status struct {
 	Resident []UpdateStatus `json:"resident"`
 	// Transition is the one that is going on, with the tasks it waits for.
 	Transition *kpatch.Progress `json:"transition,omitempty"`
+	// Missing says of updates what they stand on and the kernel does not run.
+	Missing []string `json:"missing,omitempty"`
 	// Damaged names stored updates that cannot be read, with the reason.
 	Damaged map[string]string `json:"damaged,omitempty"`
 }
@@ -82,6 +84,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	}
 	out := &Status{Release: state.Release, Units: []UnitStatus{}, Updates: []UpdateStatus{}, Foreign: []kpatch.Livepatch{}, Resident: []UpdateStatus{}}
 	out.Foreign = append(out.Foreign, state.Foreign...)
+	out.Missing = state.Missing()
 	since := h.times()
 	for _, u := range state.Updates {
 		out.Updates = append(out.Updates, describe(u, since))

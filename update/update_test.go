@@ -217,14 +217,14 @@ func TestLoadFailureLeavesNothing(t *testing.T) {
 func TestAllOrNothing(t *testing.T) {
 	h := newHost(t)
 	second := kpatchtest.Manifest("second", "e1000", "e1000_up")
-	second.Units[0].Needs, second.Units[0].Gives = 1, 2
+	kpatchtest.On(second, fix())
 	files := []string{h.file(fix()), h.file(second)}
 	// Checked together: the second needs what the first gives.
 	if _, err := h.Apply(t.Context(), files, update.Options{DryRun: true}); err != nil {
 		t.Fatal(err)
 	}
 	_, err := h.Apply(t.Context(), []string{files[1], files[0]}, update.Options{})
-	refused(t, err, refuse.WrongVersion, "needs version 1")
+	refused(t, err, refuse.WrongVersion, "stands on the update fix_mtu, which is not applied")
 	h.clean()
 	// The second fails when it is loaded: the first goes too.
 	_, err = h.Apply(t.Context(), files, update.Options{Progress: func(e update.Event) {

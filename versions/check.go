@@ -13,7 +13,8 @@ import (
 
 // Check says whether the update m, whose module has buildID, can be applied in
 // this state. The refusals, in the order they are looked for: WrongRelease,
-// AlreadyApplied, KernelBusy, ForeignLivepatch, FunctionConflict, WrongUnit,
+// AlreadyApplied, KernelBusy, ForeignLivepatch, WrongVersion for an update that
+// it stands on and that is not in force, FunctionConflict, WrongUnit,
 // WrongVersion.
 func (s *State) Check(m *manifest.Manifest, buildID string) error {
 	if m.Method != "livepatch" {
@@ -36,7 +37,7 @@ func (s *State) Check(m *manifest.Manifest, buildID string) error {
 		}
 		return refuse.New(refuse.AlreadyApplied, m.Name, "it is in the kernel already, as module %s", u.Module)
 	}
-	for _, check := range []func(*manifest.Manifest, string) error{s.checkBusy, s.checkForeign, s.checkConflict, s.checkUnits} {
+	for _, check := range []func(*manifest.Manifest, string) error{s.checkBusy, s.checkForeign, s.checkBases, s.checkConflict, s.checkUnits} {
 		if err := check(m, buildID); err != nil {
 			return err
 		}
@@ -89,13 +90,13 @@ func (s *State) checkForeign(m *manifest.Manifest, buildID string) error {
 // checkConflict finds updates on the same function that m was not built on.
 func (s *State) checkConflict(m *manifest.Manifest, _ string) error {
 	for _, other := range s.Updates {
-		if !other.InForce() {
+		if !other.InForce() || other.among(m.On) {
 			continue
 		}
 		for i := range m.Units {
 			u := &m.Units[i]
 			theirs := other.unit(u.Name)
-			if theirs == nil || u.Needs >= theirs.Gives {
+			if theirs == nil {
 				continue
 			}
 			for _, f := range theirs.Functions {
@@ -121,12 +122,8 @@ func (s *State) checkUnits(m *manifest.Manifest, _ string) error {
 		case have != u.BuildID:
 			return refuse.New(refuse.WrongUnit, m.Name, "the running %s has build id %.12s…, the update was verified against %.12s…", u.Name, have, u.BuildID)
 		}
-		if v := s.Version(u.Name); v != u.Needs {
-			e := refuse.New(refuse.WrongVersion, m.Name, "%s is at version %d, the update needs version %d", u.Name, v, u.Needs)
-			if v > u.Needs {
-				e.Remedy = "build it on top of what is applied, or roll that back first: see `lupatch status`"
-			}
-			return e
+		if err := s.checkVersion(m, u); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -143,54 +140,3 @@ func replaces(u *manifest.Unit, f kpatch.Function) bool {
 
 // sympos gives the position as sysfs shows it: 0, unique, is the first.
 func sympos(n int) int { return max(n, 1) }
-
-// CheckRollback says whether the update name can be taken back, and which one
-// that is; an empty name means the newest. The refusals: NotApplied, NotNewest,
-// KernelBusy.
-func (s *State) CheckRollback(name string) (*Update, error) {
-	var found *Update
-	for i := range s.Updates {
-		u := &s.Updates[i]
-		if u.InForce() && (name == "" || u.Manifest.Name == name || u.Module == name) {
-			found = u
-			break
-		}
-	}
-	if found == nil {
-		return nil, s.nothing(name)
-	}
-	for i := range s.Updates {
-		later := &s.Updates[i]
-		if later == found || !later.InForce() {
-			continue
-		}
-		for _, u := range found.Manifest.Units {
-			if l := later.unit(u.Name); l != nil && l.Gives > u.Gives {
-				return nil, refuse.New(refuse.NotNewest, found.Manifest.Name, "%s stands on it (version %d of %s)", later.Manifest.Name, l.Gives, u.Name)
-			}
-		}
-	}
-	for _, p := range s.livepatches() {
-		if p.Transition && p.Name != found.Module {
-			return nil, refuse.New(refuse.KernelBusy, found.Manifest.Name, "the livepatch %s is in transition", p.Name)
-		}
-	}
-	return found, nil
-}
-
-func (s *State) nothing(name string) error {
-	if name == "" {
-		return refuse.New(refuse.NotApplied, "", "no update is applied")
-	}
-	for _, u := range s.Resident {
-		if u.Manifest.Name == name || u.Module == name {
-			return refuse.New(refuse.NotApplied, name, "it has been taken back already; only its module is still in memory")
-		}
-	}
-	for _, p := range s.Foreign {
-		if p.Name == name {
-			return refuse.New(refuse.NotApplied, name, "it is a livepatch that lupatch did not load and does not touch")
-		}
-	}
-	return refuse.New(refuse.NotApplied, name, "there is no such update in the kernel")
-}

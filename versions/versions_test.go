@@ -66,19 +66,14 @@ func (h *host) refused(err error, id refuse.ID, part string) {
 	}
 }
 
-func onTop(m *manifest.Manifest, needs int) *manifest.Manifest {
-	m.Units[0].Needs, m.Units[0].Gives = needs, needs+1
-	return m
-}
-
 func TestVersions(t *testing.T) {
 	h := newHost(t)
 	first := kpatchtest.Manifest("first", "e1000", "e1000_up")
-	second := onTop(kpatchtest.Manifest("second", "e1000", "e1000_up", "e1000_down"), 1)
+	second := kpatchtest.On(kpatchtest.Manifest("second", "e1000", "e1000_up", "e1000_down"), first)
 	if v := h.state().Version("e1000"); v != 0 {
 		t.Fatal(v)
 	}
-	h.refused(h.check(second), refuse.WrongVersion, "version 0, the update needs version 1")
+	h.refused(h.check(second), refuse.WrongVersion, "stands on the update first, which is not applied")
 	if err := h.check(first); err != nil {
 		t.Fatal(err)
 	}
@@ -87,7 +82,7 @@ func TestVersions(t *testing.T) {
 	rebuilt := kpatchtest.Manifest("first", "e1000", "e1000_up", "e1000_down")
 	h.refused(h.check(rebuilt), refuse.FunctionConflict, "another build")
 	h.refused(h.check(kpatchtest.Manifest("rival", "e1000", "e1000_up")), refuse.FunctionConflict, "update first")
-	h.refused(h.check(kpatchtest.Manifest("other", "e1000", "e1000_down")), refuse.WrongVersion, "version 1, the update needs version 0")
+	h.refused(h.check(kpatchtest.Manifest("other", "e1000", "e1000_down")), refuse.WrongVersion, "version 1 (first), the update needs version 0")
 	if err := h.check(kpatchtest.Manifest("apart", "vmlinux", "e1000_up")); err != nil {
 		t.Fatal(err)
 	}

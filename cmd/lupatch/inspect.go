@@ -100,6 +100,18 @@ var effects = map[manifest.Effect]string{
 	manifest.EffectNever:     "never: has already run",
 }
 
+func standsOn(m *manifest.Manifest) string {
+	var names []string
+	for _, b := range m.On {
+		names = append(names, b.Update)
+	}
+	s := strings.Join(names, ", ")
+	if m.Cumulative {
+		s += ", and carries what they change"
+	}
+	return s
+}
+
 func printManifest(w io.Writer, m *manifest.Manifest, signed bool) {
 	line := func(name, format string, args ...any) {
 		if s := fmt.Sprintf(format, args...); s != "" {
@@ -114,6 +126,7 @@ func printManifest(w io.Writer, m *manifest.Manifest, signed bool) {
 	line("changes", "%s", classes[m.Class])
 	line("source", "%s (patch sha256 %.16s…)", strings.TrimSpace(m.Source.Version+" "+strings.Join(m.Source.Files, ", ")), m.Source.SHA256)
 	line("made by", "lupatch %s, %s, %s", m.Tools.Lupatch, m.Tools.Compiler, ago(m.Created))
+	line("stands on", "%s", standsOn(m))
 	line("signed", "%s", map[bool]string{true: "yes", false: "no"}[signed])
 
 	fmt.Fprintln(w)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -109,6 +110,7 @@ func makeUpdate(ts *testscript.TestScript, _ bool, args []string) {
 	f := flag.NewFlagSet("update", flag.ContinueOnError)
 	release := f.String("release", kpatchtest.Release, "")
 	needs := f.Int("needs", 0, "")
+	on := f.String("on", "", "")
 	schema := f.Int("schema", 0, "")
 	escape := f.String("escape", "", "")
 	review := f.String("review", "", "")
@@ -118,6 +120,14 @@ func makeUpdate(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(f.Parse(args))
 	m := kpatchtest.Manifest(f.Arg(0), f.Arg(1), f.Args()[2:]...)
 	m.Release, m.Units[0].Needs, m.Units[0].Gives = *release, *needs, *needs+1
+	for _, name := range strings.Fields(strings.ReplaceAll(*on, ",", " ")) {
+		base := manifest.Base{Update: name, BuildID: kpatchtest.BuildID(name)}
+		if file, err := os.ReadFile(ts.MkAbs(name + ".ko")); err == nil {
+			base.BuildID, err = kpatch.ImageBuildID(file)
+			ts.Check(err)
+		}
+		m.On = append(m.On, base)
+	}
 	if *buildID != "" {
 		m.Units[0].BuildID = *buildID
 	}
@@ -135,7 +145,7 @@ func makeUpdate(ts *testscript.TestScript, _ bool, args []string) {
 	if *schema != 0 {
 		content, err := manifest.EncodeSection(m)
 		ts.Check(err)
-		content = []byte(strings.Replace(string(content), `"schema": 1`, `"schema": `+strconv.Itoa(*schema), 1))
+		content = []byte(strings.Replace(string(content), fmt.Sprintf(`"schema": %d`, manifest.Schema), fmt.Sprintf(`"schema": %d`, *schema), 1))
 		file, err = manifest.Seal(kpatchtest.ELF(m.Name, m.Release, content))
 		ts.Check(err)
 	}

@@ -82,6 +82,9 @@ func printStatus(w io.Writer, s *update.Status) {
 			fmt.Fprintf(w, "  %s\n", t)
 		}
 	}
+	for _, m := range s.Missing {
+		fmt.Fprintf(w, "%s: somebody else disabled that; roll back what stands on it\n", m)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Damaged)) {
 		fmt.Fprintf(w, "the stored copy of %s cannot be read: %s\n", name, s.Damaged[name])
 	}

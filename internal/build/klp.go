@@ -18,8 +18,8 @@ import (
 // relocations move to sections that the livepatch core applies, and the
 // manifest is put in. The format is that of
 // Documentation/livepatch/module-elf-format.rst. Plain says which references
-// kept the names they have in the kernel.
-func convert(ko []byte, man []byte, plain map[string]patchgen.Ref) ([]byte, error) {
+// kept the names they have in the kernel; more are sections to be put in, too.
+func convert(ko []byte, man []byte, plain map[string]patchgen.Ref, more ...*elfobj.Section) ([]byte, error) {
 	f, err := elfobj.Read(ko)
 	if err != nil {
 		return nil, err
@@ -51,12 +51,17 @@ func convert(ko []byte, man []byte, plain map[string]patchgen.Ref) ([]byte, erro
 		added = append(added, split(s, group)...)
 	}
 	f.Sections = append(f.Sections, added...)
-	f.Sections = append(f.Sections, &elfobj.Section{Name: manifest.Section, Type: elf.SHT_PROGBITS, Align: 1, Data: man, Size: uint64(len(man))})
+	f.Sections = append(append(f.Sections, more...), notLoaded(manifest.Section, man))
 	out, err := f.Bytes()
 	if err != nil {
 		return nil, err
 	}
 	return manifest.Seal(out)
+}
+
+// notLoaded makes a section that stays in the file.
+func notLoaded(name string, data []byte) *elfobj.Section {
+	return &elfobj.Section{Name: name, Type: elf.SHT_PROGBITS, Align: 1, Data: data, Size: uint64(len(data))}
 }
 
 // split takes the livepatch relocations out of s, one section an owner.

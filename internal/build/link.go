@@ -67,7 +67,11 @@ func (j *job) link(ctx context.Context, units []*unit) ([]byte, *manifest.Manife
 	if err != nil {
 		return nil, nil, fmt.Errorf("describing the update: %w", err)
 	}
-	if ko, err = convert(ko, section, plain); err != nil {
+	patch, err := manifest.EncodePatch(j.change.text)
+	if err != nil {
+		return nil, nil, err
+	}
+	if ko, err = convert(ko, section, plain, notLoaded(manifest.PatchSection, patch)); err != nil {
 		return nil, nil, fmt.Errorf("converting the linked module: %w", err)
 	}
 	ko, err = j.sign(ctx, ko)

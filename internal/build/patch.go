@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"github.com/bluekeyes/go-gitdiff/gitdiff"
+	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/patchgen"
 )
@@ -25,6 +26,7 @@ import (
 // change is a source patch applied in memory.
 type change struct {
 	sha256  string
+	text    []byte // as it was given
 	subject string
 	cves    []string
 	// files holds the new content by path in the source tree.
@@ -38,9 +40,8 @@ type change struct {
 	inexact []string
 }
 
-// MaxPatch bounds the size of a patch in bytes; the largest kernel release
-// diffs are some tens of megabytes.
-const MaxPatch = 64 << 20
+// MaxPatch bounds the size of a patch in bytes.
+const MaxPatch = manifest.MaxPatch
 
 // subjectLine matches a subject as mail writes it, which may go on in lines
 // that begin with a blank.
@@ -51,7 +52,7 @@ var cveID = regexp.MustCompile(`\bCVE-\d{4}-\d{4,}\b`)
 // readPatch parses a patch and applies it to the source below root, in memory.
 func readPatch(name string, text []byte, root string, fuzz int) (*change, error) {
 	sum := sha256.Sum256(text)
-	c := &change{sha256: hex.EncodeToString(sum[:]), files: map[string][]byte{}, lines: map[string]*patchgen.LineMap{}, fuzz: fuzz}
+	c := &change{sha256: hex.EncodeToString(sum[:]), text: text, files: map[string][]byte{}, lines: map[string]*patchgen.LineMap{}, fuzz: fuzz}
 	if len(text) > MaxPatch {
 		return nil, refuse.New(refuse.PatchMalformed, name, "the file is larger than %d bytes", MaxPatch)
 	}

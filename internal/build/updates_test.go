@@ -3,12 +3,14 @@
 package build_test
 
 import (
+	"bytes"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/manifest"
 )
 
 var accepted = []struct {
@@ -84,7 +86,8 @@ func TestMailedPatch(t *testing.T) {
 	plain = strings.Replace(plain, "--- a/", "--- src/linux-6.1.orig/", 1)
 	plain = strings.Replace(plain, "+++ b/", "+++ src/linux-6.1/", 1)
 	plain = strings.ReplaceAll(plain, "\n@@ -", "\n@@ -1") // 47 becomes 147
-	res, err := attempt(t, []byte("From 1234 Mon Sep 17 00:00:00 2001\nFrom: A B <a@b.example>\nSubject: [PATCH v2 1/3] proc: count\n less\n\nFixes CVE-2026-12345.\n---\n fs/proc/meminfo.c | 3 +--\n\n"+plain+"-- \n2.39.5\n\n"))
+	mail := []byte("From 1234 Mon Sep 17 00:00:00 2001\nFrom: A B <a@b.example>\nSubject: [PATCH v2 1/3] proc: count\n less\n\nFixes CVE-2026-12345.\n---\n fs/proc/meminfo.c | 3 +--\n\n" + plain + "-- \n2.39.5\n\n")
+	res, err := attempt(t, mail)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,4 +99,11 @@ func TestMailedPatch(t *testing.T) {
 		t.Errorf("%+v", src)
 	}
 	readUpdate(t, res).check(t)
+	file, m, err := manifest.ReadModule(res.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if patch, err := manifest.Patch(file, m); err != nil || !bytes.Equal(patch, mail) {
+		t.Errorf("the update carries a patch of %d bytes, want the %d of the file; %v", len(patch), len(mail), err)
+	}
 }

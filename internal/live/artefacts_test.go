@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,9 +16,11 @@ import (
 	"github.com/bluekeyes/go-gitdiff/gitdiff"
 
 	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/kpatch"
 )
 
 // artefacts are made once for all tests, when the first one asks for them.
@@ -168,6 +171,37 @@ func (b built) altered(t testing.TB, pairs ...string) []byte {
 		image = bytes.ReplaceAll(image, []byte(pairs[i]), []byte(pairs[i+1]))
 	}
 	image, err := manifest.Seal(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+// on is an update with a manifest that puts it on top of another one.
+func (b built) on(t testing.TB, below built) []byte {
+	t.Helper()
+	m := *b.manifest
+	m.Units = slices.Clone(m.Units)
+	m.Units[0].Needs, m.Units[0].Gives = 1, 2
+	id, err := kpatch.ImageBuildID(below.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.On = []manifest.Base{{Update: below.name, BuildID: id}}
+	content, err := manifest.EncodeSection(&m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := elfobj.Read(b.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := f.Section(manifest.Section)
+	s.Data, s.Size = content, uint64(len(content))
+	image, err := f.Bytes()
+	if err == nil {
+		image, err = manifest.Seal(image)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -72,8 +72,8 @@ func flow(g guest) {
 // stacked applies an update that was made for version 1 of its unit.
 func stacked(g guest) {
 	value, twins := update(g.t, "value"), update(g.t, "twins")
-	second := g.put(twins.altered(g.t, `"needs": 0`, `"needs": 1`, `"gives": 1`, `"gives": 2`), "/root/second.ko")
-	g.refused(refuse.WrongVersion, []string{"lutarget", "version 0"}, "apply", second)
+	second := g.put(twins.on(g.t, value), "/root/second.ko")
+	g.refused(refuse.WrongVersion, []string{"stands on the update lupatch_value"}, "apply", second)
 	g.refused(refuse.WrongVersion, []string{"lutarget", "version 1"}, "apply", g.file(value), g.file(twins))
 	g.wantStatus("")
 	g.wantShown("value", oldValue)

@@ -20,7 +20,7 @@ func FuzzDecode(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(good)
-	f.Add([]byte(`{"schema":2}`))
+	f.Add([]byte(`{"schema":3}`))
 	f.Add([]byte(`{"schema":1,"units":[{}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := manifest.Decode(data)

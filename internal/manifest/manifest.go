@@ -11,8 +11,8 @@ import "time"
 const Section = ".lupatch"
 
 // Schema is the version of the format this package writes. A reader refuses
-// what is newer and understands what is older.
-const Schema = 1
+// what is newer and understands what is older. 2: updates stand on others.
+const Schema = 2
 
 // Class is how far a change reaches, after the three kinds of change of
 // "Providing Dynamic Update in an Operating System" (K42), section 4.
@@ -53,12 +53,25 @@ type Manifest struct {
 	Tools   Tools     `json:"tools"`
 	Class   Class     `json:"class"`
 	Units   []Unit    `json:"units"`
+	// On names the updates whose changes were in the source that it was built
+	// from, the oldest first. All of them have to be in force.
+	On []Base `json:"on,omitempty"`
+	// Cumulative is set if it carries all that those change, too.
+	Cumulative bool `json:"cumulative,omitempty"`
 	// Escapes lists places where the address of new code or data leaves the
 	// update (timers, work items, operations tables): if there are any, the
 	// module stays in memory after a rollback.
 	Escapes []string `json:"escapes,omitempty"`
 	// Review lists points that a person should look at before applying it.
 	Review []string `json:"review,omitempty"`
+}
+
+// Base is an update that another one stands on.
+type Base struct {
+	Update string `json:"update"`
+	// BuildID is that of its module, in hex: another build of the same update is
+	// another update.
+	BuildID string `json:"build_id"`
 }
 
 // Source is where the change comes from.

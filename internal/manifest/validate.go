@@ -78,10 +78,41 @@ func (m *Manifest) Validate() error {
 			}
 		}
 	}
+	if err := m.validateOn(); err != nil {
+		return err
+	}
 	if m.Method == "livepatch" && replaced == 0 {
 		return bad("units", "a livepatch that replaces no function, calls none and writes no variable")
 	}
 	return plainText(reflect.ValueOf(*m))
+}
+
+// maxOn bounds the updates that one stands on: a host has a few.
+const maxOn = 1000
+
+func (m *Manifest) validateOn() error {
+	if len(m.On) > maxOn {
+		return bad("on", "%d updates, the limit is %d", len(m.On), maxOn)
+	}
+	if m.Cumulative && len(m.On) == 0 {
+		return bad("cumulative", "it stands on no update")
+	}
+	seen := make(map[string]bool)
+	for _, b := range m.On {
+		if len(b.Update) > MaxName || !reName.MatchString(b.Update) || !reBuildID.MatchString(b.BuildID) {
+			return bad("on", "%.80q with build id %.80q cannot be an update", b.Update, b.BuildID)
+		}
+		if seen[b.BuildID] || seen[b.Update] || b.Update == m.Name {
+			return bad("on", "%s is there twice, or is the update itself", b.Update)
+		}
+		seen[b.BuildID], seen[b.Update] = true, true
+	}
+	for _, u := range m.Units {
+		if u.Needs > 0 && len(m.On) == 0 {
+			return bad("on", "it needs version %d of %s and does not say which updates make that", u.Needs, u.Name)
+		}
+	}
+	return nil
 }
 
 func (u *Unit) validate() error {

@@ -44,15 +44,44 @@ func Manifest(name, unit string, functions ...string) *manifest.Manifest {
 	return m
 }
 
+// On puts m on top of other updates: m needs the versions that they give. The
+// oldest is first.
+func On(m *manifest.Manifest, below ...*manifest.Manifest) *manifest.Manifest {
+	for _, b := range below {
+		content, err := manifest.EncodeSection(b)
+		if err != nil {
+			panic(err)
+		}
+		m.On = append(m.On, manifest.Base{Update: b.Name, BuildID: BuildID(b.Name + "\x00" + string(content))})
+		for i := range m.Units {
+			u := &m.Units[i]
+			for _, have := range b.Units {
+				if have.Name == u.Name {
+					u.Needs, u.Gives = have.Gives, have.Gives+1
+				}
+			}
+		}
+	}
+	return m
+}
+
 // Module writes a sealed livepatch module that carries m. Its code is empty: it
 // has what the module loader and lupatch read, a name, a vermagic, a build id
 // and the manifest. It panics on a manifest that is not valid.
-func Module(m *manifest.Manifest) []byte {
+func Module(m *manifest.Manifest) []byte { return ModuleWith(m, nil) }
+
+// ModuleWith is Module with a source patch in it, as manifest.EncodePatch packs
+// one.
+func ModuleWith(m *manifest.Manifest, patch []byte) []byte {
 	content, err := manifest.EncodeSection(m)
 	if err != nil {
 		panic(err)
 	}
-	file, err := manifest.Seal(ELF(m.Name, m.Release, content))
+	secs := sections(m.Name, m.Release, content)
+	if patch != nil {
+		secs = append(secs, elfSection{manifest.PatchSection, 1, 0, patch})
+	}
+	file, err := manifest.Seal(writeELF(secs))
 	if err != nil {
 		panic(err)
 	}
@@ -62,6 +91,10 @@ func Module(m *manifest.Manifest) []byte {
 // ELF writes a module of the given name and release, with content, if it is not
 // nil, in the section .lupatch, unsealed.
 func ELF(name, release string, content []byte) []byte {
+	return writeELF(sections(name, release, content))
+}
+
+func sections(name, release string, content []byte) []elfSection {
 	thisModule := make([]byte, 896) // sizeof(struct module) of Debian's 6.1
 	copy(thisModule[24:], name)
 	id, _ := hex.DecodeString(BuildID(name + "\x00" + string(content)))
@@ -79,7 +112,7 @@ func ELF(name, release string, content []byte) []byte {
 	if content != nil {
 		secs = append(secs, elfSection{manifest.Section, 1, 0, content})
 	}
-	return writeELF(secs)
+	return secs
 }
 
 type elfSection struct {
