@@ -102,6 +102,11 @@ func (p *plan) changes(c *comparer, in *Input) error {
 			continue
 		}
 		name := strings.TrimSuffix(baseName(it), ".")
+		if p.stack != nil {
+			if _, differs := p.stack.told[it.twin.sym]; !differs {
+				continue // an earlier update's matter
+			}
+		}
 		if it.size != it.twin.size {
 			e := refuse.New(refuse.DataChanged, it.name, "the variable is %d bytes in the running kernel and would be %d", it.size, it.twin.size)
 			e.Remedy = "a variable of the running kernel cannot change its size: leave it out of the patch, or replace the whole module or kernel"
@@ -111,6 +116,9 @@ func (p *plan) changes(c *comparer, in *Input) error {
 		var what []string
 		for _, l := range leaves {
 			what = append(what, fmt.Sprintf("%s: %s → %s", l.path, p.old.value(it, l), p.new.value(it.twin, l)))
+		}
+		if err := p.tell(it, what); err != nil {
+			return err
 		}
 		rule, ok := ruleFor(in.Data, it)
 		switch {
@@ -128,7 +136,7 @@ func (p *plan) changes(c *comparer, in *Input) error {
 			p.kept = append(p.kept, DataChange{Name: name, Action: DataKeep, Param: paramOf(params, it.twin), What: what, Size: it.size})
 		}
 	}
-	return nil
+	return p.checkUntold()
 }
 
 // valueChanged is the refusal of a variable that no rule is for.

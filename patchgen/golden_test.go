@@ -89,6 +89,13 @@ func generate(t *testing.T, files map[string][]byte, k *fakeKernel) string {
 		OldLines: ext, LateObjtool: k.late, Kernel: k, Provided: k.provided, LinkNames: k.links, AliasPrefix: "alias_",
 		NewObject: newBytes, Data: k.data, Moved: k.moved,
 	}
+	if src := files["inforce.c"]; src != nil {
+		f, b := compile(t, dir, src, k.cflags)
+		in.Stacked = &patchgen.Stacked{InForce: f, Lines: lineMap(src, files["new.c"]), All: k.cumulative}
+		if in.Stacked.OldLines, err = patchgen.ReadExtents(b, "unit.c"); err != nil {
+			t.Fatal(err)
+		}
+	}
 	res, err := patchgen.Generate(in)
 	if err != nil {
 		if res != nil {
@@ -257,6 +264,9 @@ func describe(r *patchgen.Result) string {
 	for _, ns := range r.Namespaces {
 		b.WriteString("import " + ns + "\n")
 	}
+	for _, s := range r.InForce {
+		b.WriteString("in force " + s + "\n")
+	}
 	for _, s := range slices.Concat(r.Escapes, r.Review) {
 		b.WriteString("note " + s + "\n")
 	}
@@ -282,7 +292,7 @@ func room(r *patchgen.Result, name string) int {
 
 // fakeKernel is what a case says the kernel has: "unit NAME", "cflags …",
 // "export OWNER SYMBOL [NAMESPACE]", "data VARIABLE ACTION" (* for all), "pos SYMBOL N", "missing SYMBOL",
-// "provided SYMBOL [UNIT|twice]" (UNIT has it), "move SYMBOL" and "instead SYMBOL" (a copy takes its
+// "cumulative", "provided SYMBOL [UNIT|twice]" (UNIT has it), "move SYMBOL" and "instead SYMBOL" (a copy takes its
 // place that this or another unit has), "link SYMBOL NAME", "sealed SYMBOL", and "late" if it runs
 // objtool on what is linked.
 // Every other symbol is a unique one of the unit.
@@ -299,6 +309,8 @@ type fakeKernel struct {
 	sealed   map[string]bool
 	moved    []string
 	late     bool
+	// cumulative is for a case that has a version in force, in inforce.c
+	cumulative bool
 }
 
 func parseKernel(t *testing.T, text string) *fakeKernel {
@@ -346,6 +358,8 @@ func parseKernel(t *testing.T, text string) *fakeKernel {
 			k.sealed[f[1]] = true
 		case "late":
 			k.late = true
+		case "cumulative":
+			k.cumulative = true
 		default:
 			t.Fatalf("kernel: %q", l)
 		}

@@ -5,6 +5,7 @@ package patchgen
 import (
 	"sort"
 
+	"github.com/lupatch/lupatch/internal/elfobj"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
@@ -16,6 +17,9 @@ type plan struct {
 	wishes *wishes
 	writes []write
 	kept   []DataChange
+	// stack is set if the update stands on others; told is as in it.
+	stack *stack
+	told  map[*elfobj.Symbol]string
 	// redirected are the functions, of the new version, that take the place
 	// of their twins.
 	redirected []*item
@@ -35,8 +39,14 @@ func (p *plan) include(in *Input, sp []special) error {
 		return err
 	}
 	var err error
-	if p.untraced, err = promote(in, p.old, p.new, sp); err != nil || len(p.untraced) > 0 {
+	if p.untraced, err = promote(in, p.old, p.new, sp); err != nil {
 		return err
+	}
+	if len(p.untraced) > 0 {
+		if p.stack != nil {
+			return untracedBelow(p.untraced)
+		}
+		return nil
 	}
 	p.copy(in.Copies)
 	var roots []*item
@@ -47,7 +57,7 @@ func (p *plan) include(in *Input, sp []special) error {
 		switch {
 		case it.promoted && it.global():
 			roots = append(roots, it)
-		case it.twin != nil && !it.changed, it.promoted:
+		case it.twin != nil && !p.wanted(it), it.promoted:
 		case it.life == initOnly || it.twin != nil && it.twin.life == initOnly:
 			if it.twin != nil {
 				p.alreadyRan = append(p.alreadyRan, it.name)
@@ -57,7 +67,7 @@ func (p *plan) include(in *Input, sp []special) error {
 		case it.twin != nil:
 			p.redirected = append(p.redirected, it)
 			roots = append(roots, it)
-		case it.global():
+		case it.global() && !(p.inherited(it) && !p.stack.all && !p.stack.changed[it.sym]):
 			roots = append(roots, it)
 		}
 	}
@@ -67,7 +77,7 @@ func (p *plan) include(in *Input, sp []special) error {
 		}
 	}
 	for _, it := range p.new.items {
-		if it.kind == data && it.twin == nil && it.global() && !it.registry && it.life == always && len(roots)+len(p.writes) > 0 {
+		if it.kind == data && it.twin == nil && it.global() && !it.registry && it.life == always && !p.inherited(it) && len(roots)+len(p.writes) > 0 {
 			roots = append(roots, it)
 		}
 	}
@@ -190,6 +200,9 @@ func (p *plan) mayCarry(it *item) error {
 	}
 	if it.kind == function {
 		return p.new.movable(it)
+	}
+	if err := p.mayCopy(it); err != nil {
+		return err
 	}
 	if it.kind == data && it.twin == nil && !private(it) {
 		// A namesake in the old version that found no twin may be this one.

@@ -35,6 +35,30 @@ func (m *LineMap) New(old int) (line int, ok bool) {
 	return old + shift, true
 }
 
+// Then gives the map of two patches, one on top of the other, for a file that has
+// so many lines before the first.
+func (m *LineMap) Then(next *LineMap, lines int) *LineMap {
+	out := &LineMap{}
+	was, is := 0, 0 // the last line that is in both
+	hunk := func(from, to int) {
+		if from > was+1 || to > is+1 {
+			out.Hunks = append(out.Hunks, LineHunk{OldStart: was + 1, OldLines: from - was - 1, NewStart: is + 1, NewLines: to - is - 1})
+		}
+		was, is = from, to
+	}
+	for old := 1; old <= lines; old++ {
+		if between, ok := m.New(old); ok {
+			if new, ok := next.New(between); ok {
+				hunk(old, new)
+			}
+		}
+	}
+	between, _ := m.New(lines + 1)
+	end, _ := next.New(between)
+	hunk(lines+1, end)
+	return out
+}
+
 // touches reports whether the patch changes lines from through to, or adds
 // some between them.
 func (m *LineMap) touches(from, to int) bool {

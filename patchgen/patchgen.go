@@ -83,6 +83,8 @@ type Input struct {
 	// copy under a name of LinkNames, which all that call them call from now on: in
 	// this unit, and in others by Provided.
 	Moved []string
+	// Stacked is set if the update stands on others.
+	Stacked *Stacked
 	// AliasPrefix begins the global names given to redirected functions; it
 	// has to differ between the units of one update.
 	AliasPrefix string
@@ -133,6 +135,9 @@ type Result struct {
 	// Concurrency lists what tasks in the old and in the new version may
 	// disagree about, as far as the machine code shows it.
 	Concurrency []review.Point
+	// InForce names shipped functions of which earlier updates have put the
+	// version into force that this one was compiled with.
+	InForce []string
 	// Late lists branches on static keys of modules, which would never be set
 	// up. If there are any, the object is not to be used: the unit has to be
 	// compiled so that it reads those keys instead.
@@ -174,6 +179,11 @@ func Generate(in Input) (*Result, error) {
 	}
 	c.compare()
 	p := &plan{old: old, new: new, wishes: asked}
+	if in.Stacked != nil {
+		if p.stack, err = in.Stacked.differences(&in, old, new, sp); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.changes(c, &in); err != nil {
 		return nil, err
 	}
@@ -189,9 +199,15 @@ func Generate(in Input) (*Result, error) {
 	if len(p.carried) == 0 && len(p.writes) == 0 {
 		return &Result{AlreadyRan: p.alreadyRan, Data: p.kept}, nil
 	}
+	if err := p.checkInForce(sp); err != nil {
+		return nil, err
+	}
 	res, err := emit(&in, p, sp)
 	if err != nil {
 		return nil, err
+	}
+	for _, it := range p.relied() {
+		res.InForce = append(res.InForce, it.twin.name)
 	}
 	res.Review, res.Concurrency = append(p.reviewExports(), asked.review()...), p.concurrency()
 	return res, nil

@@ -43,6 +43,7 @@ const (
 	LoadRefused        ID = "load-refused"
 	NotPermitted       ID = "not-permitted"
 	NoLivepatch        ID = "no-livepatch"
+	EarlierUpdate      ID = "earlier-update"
 	TransitionReversed ID = "transition-reversed"
 	UnloadUnsafe       ID = "unload-unsafe"
 	KernelBusy         ID = "kernel-busy"
@@ -88,6 +89,7 @@ var Table = []Entry{
 	{WrongUnit, "a unit's binary is not the one the update was verified against", "build the update against the installed binary"},
 	{ForeignLivepatch, "a livepatch that is not lupatch's own replaces the same function", "disable it first, or leave that function out"},
 	{FunctionConflict, "another update replaces the same function and this one was not built on it", "build on top of it, or roll it back first"},
+	{EarlierUpdate, "the change needs something that only an earlier update has, and that a second one cannot share with it", "roll the earlier update back and put both changes into one"},
 	{AlreadyApplied, "the update is already in the kernel", "nothing to do"},
 	{NotApplied, "no such update is in the kernel", "see `lupatch status`"},
 	{NotNewest, "later updates stand on this one", "roll those back first, newest first"},
