@@ -36,11 +36,14 @@ Examples:
    lupatch build --dir ~/linux fix.patch               with a kernel tree
    lupatch build --name cve_2026_1 -o /tmp/u.ko fix.patch
    lupatch build --data max_users=write@pre fix.patch  also change a value in memory
+   lupatch build --on first.ko --on second.ko third.patch
+                                                       the source has those in
    lupatch build --json fix.patch | jq .path`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "the kernel's `RELEASE`, as uname -r says it (default: the running one)"},
 			&cli.StringFlag{Name: "dir", Aliases: []string{"C"}, Usage: "a `FOLDER` with a configured kernel tree or a module, instead of packages"},
 			&cli.StringFlag{Name: "source-version", Usage: "`VERSION` of the distribution's packages, if not the release's own"},
+			&cli.StringSliceFlag{Name: "on", Usage: "build on top of the update `FILE`; name all that will be in force, the oldest first"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write (default: NAME.ko)"},
 			&cli.StringFlag{Name: "name", Usage: "the update's `NAME` (default: from the patch's file name)"},
 			&cli.StringFlag{Name: "sign-key", Usage: "private key `FILE` (PEM) to sign the update with"},
@@ -81,7 +84,7 @@ Examples:
 func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		Patch: c.Args().First(), Dir: c.String("dir"), Release: c.String("kernel"), SourceVersion: c.String("source-version"),
-		Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
+		On: c.StringSlice("on"), Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
 		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Fuzz: c.Int("fuzz"), Version: version,
 	}
 	if c.IsSet("max-units") {

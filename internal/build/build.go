@@ -31,7 +31,7 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer j.overlay.Close()
+	defer j.close()
 	ko, man, err := j.run(ctx)
 	if err != nil {
 		return nil, err
@@ -47,10 +47,19 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	return &Result{Path: out, Manifest: man, Stages: c.stages, Notes: append(slices.Clone(j.tree.Notes), j.notes...)}, nil
 }
 
-// prepare finds the source and lays the patch over it; the job's overlay is to
-// be closed.
+// close removes what prepare laid out.
+func (j *job) close() {
+	j.overlay.Close()
+	j.stack.close()
+}
+
+// prepare finds the source and lays the patch over it; the job is to be closed.
 func prepare(ctx context.Context, opt Options, c *clock) (*job, error) {
 	text, err := os.ReadFile(opt.Patch)
+	if err != nil {
+		return nil, err
+	}
+	bases, err := readBases(opt.On)
 	if err != nil {
 		return nil, err
 	}
@@ -64,15 +73,37 @@ func prepare(ctx context.Context, opt Options, c *clock) (*job, error) {
 	}
 	j := &job{opt: opt, tree: tree, clock: c}
 	c.start("patch")
-	if j.change, err = readPatch(opt.Patch, text, tree.Src, opt.Fuzz); err != nil {
+	if len(bases) > 0 {
+		if err := checkBases(bases, opt.Name, tree.Release, tree.Version); err != nil {
+			return nil, err
+		}
+		if err := j.readStack(bases, text); err != nil {
+			return nil, err
+		}
+	} else if j.change, err = readPatch(opt.Patch, text, tree.Src, opt.Fuzz); err != nil {
 		return nil, err
+	}
+	headers, err := include.WriteTo(tree.Cache())
+	if err != nil {
+		return nil, fmt.Errorf("writing the headers for patches: %w", err)
 	}
 	if j.overlay, err = tree.Overlay(j.change.laidOut()); err != nil {
 		return nil, err
 	}
-	if j.overlay.Include, err = include.WriteTo(tree.Cache()); err != nil {
-		j.overlay.Close()
-		return nil, fmt.Errorf("writing the headers for patches: %w", err)
+	j.overlay.Include = headers
+	if j.stack == nil {
+		return j, nil
 	}
+	if opt.Cumulative {
+		err = j.stack.checkCumulative()
+	}
+	if err == nil {
+		j.stack.overlay, err = tree.Overlay(j.stack.inForce.laidOut())
+	}
+	if err != nil {
+		j.overlay.Close()
+		return nil, err
+	}
+	j.stack.overlay.Include = headers
 	return j, nil
 }

@@ -5,7 +5,6 @@ package build
 import (
 	"context"
 	"fmt"
-	"os"
 
 	"github.com/lupatch/lupatch/patchgen"
 )
@@ -30,6 +29,9 @@ func (j *job) compare(ctx context.Context, units []*unit) ([]*unit, *moves, erro
 				LateObjtool: u.tu.Late != nil, Kernel: j.symbolsOf(u), Provided: shared.provided(u), LinkNames: shared.linkNames(u),
 				AliasPrefix: fmt.Sprintf("lupatch_new_%d_", i), NewObject: newBytes, Data: j.rulesFor(u),
 			}
+			if u.input.Stacked, err = j.stacked(u); err != nil {
+				return nil, nil, err
+			}
 			m.tell(u, &u.input)
 			if u.result, err = patchgen.Generate(u.input); err != nil {
 				return nil, nil, err
@@ -45,22 +47,4 @@ func (j *job) compare(ctx context.Context, units []*unit) ([]*unit, *moves, erro
 			return nil, nil, err
 		}
 	}
-}
-
-// readDebug reads where the old version's functions stand in the source. It also
-// gives the new version's object file.
-func readDebug(u *unit) (patchgen.Extents, []byte, error) {
-	old, err := os.ReadFile(u.oldPath)
-	if err != nil {
-		return nil, nil, err
-	}
-	new, err := os.ReadFile(u.newPath)
-	if err != nil {
-		return nil, nil, err
-	}
-	lines, err := patchgen.ReadExtents(old, u.tu.Source)
-	if err != nil {
-		return nil, nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
-	}
-	return lines, new, nil
 }

@@ -23,6 +23,7 @@ type job struct {
 	tree    *kbuild.Tree
 	overlay *kbuild.Overlay
 	change  *change
+	stack   *stack // nil if the update stands on none
 	clock   *clock
 	notes   []string
 	review  []string
@@ -57,10 +58,13 @@ type unit struct {
 	shipped, old, new *elfobj.File
 	shippedPath       string
 	oldPath, newPath  string
-	placed            *runpre.Result
-	input             patchgen.Input // what result was made of
-	result            *patchgen.Result
-	digests           map[string]patchgen.Digest
+	// inForce is the version that the bases have brought into force, if there are any.
+	inForce     *elfobj.File
+	inForcePath string
+	placed      *runpre.Result
+	input       patchgen.Input // what result was made of
+	result      *patchgen.Result
+	digests     map[string]patchgen.Digest
 	// lines are those of the old version's functions.
 	lines patchgen.Extents
 	// byHeader says that the patch does not touch the source itself, only
@@ -81,6 +85,9 @@ func (j *job) run(ctx context.Context) ([]byte, *manifest.Manifest, error) {
 	}
 	j.clock.start("verify")
 	if err := j.readShipped(ctx, units); err != nil {
+		return nil, nil, err
+	}
+	if err := j.checkBinaries(); err != nil {
 		return nil, nil, err
 	}
 	for _, u := range units {
@@ -177,9 +184,12 @@ func (j *job) verify(u *unit) (err error) {
 // gives the units again, with those that have to be part of it too.
 func (j *job) generate(ctx context.Context, units []*unit) ([]*unit, error) {
 	for _, u := range units {
-		err := checkLayouts(u)
+		err := checkLayouts(u.oldPath, u.newPath)
 		if e, ok := refuse.As(err); ok && e.ID == refuse.StructLayout {
 			return nil, j.explainLayout(units, u, e)
+		}
+		if err == nil && j.stack != nil {
+			err = checkLayouts(u.inForcePath, u.newPath)
 		}
 		if err != nil {
 			return nil, err
@@ -199,6 +209,9 @@ func (j *job) generate(ctx context.Context, units []*unit) ([]*unit, error) {
 			if u.result, err = j.readKeys(ctx, u, u.input, u.result); err != nil {
 				return nil, err
 			}
+		}
+		if err := j.checkInForce(u); err != nil {
+			return nil, err
 		}
 		res := u.result
 		ran = append(ran, res.AlreadyRan...)
@@ -238,19 +251,6 @@ func (j *job) generate(ctx context.Context, units []*unit) ([]*unit, error) {
 		return nil, refuse.New(refuse.NothingChanged, units[0].tu.Source, "it adds %s, but no function of the running kernel changes", strings.Join(added, ", "))
 	}
 	return units, nil
-}
-
-// checkLayouts looks at the structures, which the objects' code does not show.
-func checkLayouts(u *unit) error {
-	old, err := os.ReadFile(u.oldPath)
-	if err != nil {
-		return err
-	}
-	new, err := os.ReadFile(u.newPath)
-	if err != nil {
-		return err
-	}
-	return patchgen.CheckLayouts(old, new)
 }
 
 // digests describes the shipped code of the functions to be replaced.

@@ -36,10 +36,14 @@ func (j *job) readKeys(ctx context.Context, u *unit, in patchgen.Input, first *p
 		return nil, err
 	}
 	flags := slices.Concat(j.opt.ExtraFlags, []string{"-include", header})
-	objs, err := j.tree.CompileAll(ctx, []kbuild.Job{
+	jobs := []kbuild.Job{
 		{TU: u.tu, Flavor: kbuild.Sections, ExtraFlags: flags},
 		{TU: u.tu, Flavor: kbuild.Sections, Overlay: j.overlay, ExtraFlags: flags},
-	})
+	}
+	if j.stack != nil {
+		jobs = append(jobs, kbuild.Job{TU: u.tu, Flavor: kbuild.Sections, Overlay: j.stack.overlay, ExtraFlags: flags})
+	}
+	objs, err := j.tree.CompileAll(ctx, jobs)
 	var ce *kbuild.CompileError
 	if errors.As(err, &ce) {
 		// The file is sound, so that what stands in the way is the header.
@@ -63,6 +67,16 @@ func (j *job) readKeys(ctx context.Context, u *unit, in patchgen.Input, first *p
 	}
 	if in.OldLines, err = patchgen.ReadExtents(old, u.tu.Source); err != nil {
 		return nil, fmt.Errorf("reading the source lines of %s: %w", u.tu.Source, err)
+	}
+	if j.stack != nil {
+		again := *u
+		again.inForcePath = objs[2].Path
+		if again.inForce, err = elfobj.ReadFile(again.inForcePath); err != nil {
+			return nil, err
+		}
+		if in.Stacked, err = j.stacked(&again); err != nil {
+			return nil, err
+		}
 	}
 	res, err := generateCopying(in, u.old)
 	if err != nil {

@@ -83,8 +83,9 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 	man := &manifest.Manifest{
 		Schema: manifest.Schema, Name: j.opt.Name, Method: "livepatch", Release: j.tree.Release,
 		Created: time.Now().UTC().Truncate(time.Second), Class: manifest.ClassCode,
-		Source: manifest.Source{SHA256: j.change.sha256, Subject: j.change.subject, CVE: j.change.cves, Version: j.tree.Version,
-			Files: j.change.paths()},
+		Source: manifest.Source{SHA256: j.change.sha256, Subject: j.change.subject, CVE: j.cves(), Version: j.tree.Version,
+			Files: j.ownPaths()},
+		On: j.on(), Cumulative: j.opt.Cumulative,
 		Tools: manifest.Tools{Lupatch: cmp.Or(j.opt.Version, "devel"), Compiler: j.tree.Config["CONFIG_CC_VERSION_TEXT"]},
 	}
 	byName := map[string]*manifest.Unit{}
@@ -93,7 +94,8 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 		name := u.tu.Unit
 		mu := byName[name]
 		if mu == nil {
-			mu = &manifest.Unit{Name: name, Gives: 1, BuildID: j.image.BuildID}
+			mu = &manifest.Unit{Name: name, BuildID: j.image.BuildID}
+			mu.Needs, mu.Gives = j.versionsOf(name)
 			if m := j.modules[name]; m != nil {
 				mu.BuildID = m.buildID
 			}

@@ -23,6 +23,12 @@ type Options struct {
 	Release string
 	// SourceVersion overrides the version of the distribution's packages.
 	SourceVersion string
+	// On are the files of updates to build on top of, all that will be in force,
+	// the oldest first.
+	On []string
+	// Cumulative makes a superset of them: one update that carries all that they
+	// change, too.
+	Cumulative bool
 	// Output is the file to write; empty means NAME.ko in the current folder.
 	Output string
 	// Name of the update; empty means one made from the patch's file name.

@@ -30,7 +30,7 @@ func Pairs(ctx context.Context, opt Options) ([]Pair, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer j.overlay.Close()
+	defer j.close()
 	units, err := j.units(ctx)
 	if err != nil {
 		return nil, err

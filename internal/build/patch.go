@@ -32,6 +32,8 @@ type change struct {
 	// files holds the new content by path in the source tree.
 	files map[string][]byte
 	lines map[string]*patchgen.LineMap
+	// base has files that differ from the source tree before the patch.
+	base map[string][]byte
 	// skipped lists files that no code is made of.
 	skipped []string
 	// fuzz is how many outer lines of context need not fit (see place).
@@ -51,8 +53,13 @@ var cveID = regexp.MustCompile(`\bCVE-\d{4}-\d{4,}\b`)
 
 // readPatch parses a patch and applies it to the source below root, in memory.
 func readPatch(name string, text []byte, root string, fuzz int) (*change, error) {
+	return readPatchOn(name, text, root, nil, fuzz)
+}
+
+// readPatchOn is readPatch for a source of which some files are given by base.
+func readPatchOn(name string, text []byte, root string, base map[string][]byte, fuzz int) (*change, error) {
 	sum := sha256.Sum256(text)
-	c := &change{sha256: hex.EncodeToString(sum[:]), text: text, files: map[string][]byte{}, lines: map[string]*patchgen.LineMap{}, fuzz: fuzz}
+	c := &change{sha256: hex.EncodeToString(sum[:]), text: text, files: map[string][]byte{}, lines: map[string]*patchgen.LineMap{}, base: base, fuzz: fuzz}
 	if len(text) > MaxPatch {
 		return nil, refuse.New(refuse.PatchMalformed, name, "the file is larger than %d bytes", MaxPatch)
 	}
@@ -143,7 +150,10 @@ func (c *change) apply(f *gitdiff.File, root string) error {
 	case filepath.Ext(name) != ".c" && filepath.Ext(name) != ".h":
 		return refuse.New(refuse.PatchScope, name, "the file is neither C source nor a header")
 	}
-	old, ok := c.files[name]
+	if _, twice := c.files[name]; twice {
+		return refuse.New(refuse.PatchMalformed, name, "the file occurs twice in the patch")
+	}
+	old, ok := c.base[name]
 	if !ok {
 		var err error
 		if old, err = os.ReadFile(filepath.Join(root, name)); errors.Is(err, fs.ErrNotExist) {
@@ -151,8 +161,6 @@ func (c *change) apply(f *gitdiff.File, root string) error {
 		} else if err != nil {
 			return err
 		}
-	} else {
-		return refuse.New(refuse.PatchMalformed, name, "the file occurs twice in the patch")
 	}
 	lm, err := c.relocateHunks(name, f, old)
 	if err != nil {

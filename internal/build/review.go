@@ -4,8 +4,6 @@ package build
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -21,7 +19,7 @@ import (
 func (j *job) concurrency(units []*unit) ([]string, error) {
 	var files []review.Source
 	for _, path := range j.change.paths() {
-		old, err := os.ReadFile(filepath.Join(j.tree.Src, path))
+		old, err := j.before(path)
 		if err != nil {
 			return nil, fmt.Errorf("comparing the versions of a file: %w", err)
 		}

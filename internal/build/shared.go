@@ -6,6 +6,8 @@ import (
 	"debug/elf"
 	"slices"
 
+	"github.com/lupatch/lupatch/internal/elfobj"
+	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/patchgen"
 )
@@ -16,6 +18,8 @@ import (
 type shared struct {
 	job  *job
 	defs map[string][]definition // by name
+	// earlier are units in which updates below have added a global symbol.
+	earlier map[string][]*unit
 }
 
 // definition is a new global symbol of a unit.
@@ -29,6 +33,10 @@ type definition struct {
 // one.
 func (j *job) shared(units []*unit) (*shared, error) {
 	s := &shared{job: j, defs: map[string][]definition{}}
+	var err error
+	if s.earlier, err = j.addedEarlier(); err != nil {
+		return nil, err
+	}
 	gone := map[string]*unit{}
 	for _, u := range units {
 		added, lost := patchgen.NewGlobals(u.old, u.new, j.sizes)
@@ -86,13 +94,70 @@ func (s *shared) provided(u *unit) map[string]patchgen.Provided {
 		case s.job.hasGlobal(u, name):
 			continue
 		}
+		if !s.carried(u, defs) {
+			out[name] = s.heldBelow(name)
+			continue
+		}
 		if len(defs) > 1 {
 			out[name] = patchgen.Provided{Err: refuse.New(refuse.AmbiguousSymbol, name, "%s and %s both add a symbol of this name", defs[0].unit.tu.Source, defs[1].unit.tu.Source)}
 			continue
 		}
 		out[name] = s.stand(defs[0])
 	}
+	for name := range s.earlier {
+		if _, told := s.defs[name]; !told && !s.job.hasGlobal(u, name) {
+			out[name] = s.heldBelow(name)
+		}
+	}
 	return out
+}
+
+// carried reports whether the update holds a definition that another of its
+// units refers to. Of what updates below have added it has only what the unit
+// itself needs, unless it is cumulative.
+func (s *shared) carried(u *unit, defs []definition) bool {
+	if s.job.opt.Cumulative {
+		return true
+	}
+	return !slices.ContainsFunc(defs, func(d definition) bool {
+		return d.unit != u && d.Was == "" && slices.Contains(s.earlier[d.Name], d.unit)
+	})
+}
+
+func (s *shared) heldBelow(name string) patchgen.Provided {
+	e := refuse.New(refuse.EarlierUpdate, name, "an update below has added it in another file, and only that update's module has it")
+	e.Remedy = "build it with --cumulative, which carries that file too"
+	return patchgen.Provided{Err: e}
+}
+
+// addedEarlier lists the global symbols that updates below have added.
+func (j *job) addedEarlier() (map[string][]*unit, error) {
+	out := map[string][]*unit{}
+	if j.stack == nil {
+		return out, nil
+	}
+	for _, u := range j.compiled {
+		same, err := kbuild.SameContents(u.oldPath, u.inForcePath)
+		if err != nil {
+			return nil, err
+		}
+		if same {
+			continue
+		}
+		old, err := elfobj.ReadFile(u.oldPath)
+		if err != nil {
+			return nil, err
+		}
+		inForce, err := elfobj.ReadFile(u.inForcePath)
+		if err != nil {
+			return nil, err
+		}
+		added, _ := patchgen.NewGlobals(old, inForce, j.sizes)
+		for _, g := range added {
+			out[g.Name] = append(out[g.Name], u)
+		}
+	}
+	return out, nil
 }
 
 // stand is what stands for a definition.

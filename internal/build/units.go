@@ -24,30 +24,25 @@ func (j *job) compile(ctx context.Context) ([]*unit, error) {
 		return nil, err
 	}
 	j.clock.start("compile")
-	var jobs []kbuild.Job
+	c := &compilations{job: j}
 	for _, u := range units {
-		jobs = append(jobs, j.compilation(u, kbuild.Sections, nil), j.compilation(u, kbuild.Sections, j.overlay))
+		c.add(u, kbuild.Sections, nil, &u.oldPath)
+		c.add(u, kbuild.Sections, j.overlay, &u.newPath)
+		if j.stack != nil {
+			c.add(u, kbuild.Sections, j.stack.overlay, &u.inForcePath)
+		}
 		if !u.byHeader {
-			jobs = append(jobs, j.compilation(u, kbuild.Shipped, nil))
+			c.add(u, kbuild.Shipped, nil, &u.shippedPath)
 		}
 	}
-	objs, err := j.tree.CompileAll(ctx, jobs)
-	if err != nil {
+	if err := c.run(ctx); err != nil {
 		return nil, err
 	}
 	j.compiled = units
-	var late []kbuild.Job
 	units, err = keep(units, func(u *unit) (bool, error) {
-		u.oldPath, u.newPath = objs[0].Path, objs[1].Path
-		objs = objs[2:]
-		if !u.byHeader {
-			u.shippedPath = objs[0].Path
-			objs = objs[1:]
-			return true, nil
-		}
-		same, err := kbuild.SameContents(u.oldPath, u.newPath)
-		if err == nil && !same {
-			late = append(late, j.compilation(u, kbuild.Shipped, nil))
+		same, err := j.noPart(u)
+		if err == nil && !same && u.byHeader {
+			c.add(u, kbuild.Shipped, nil, &u.shippedPath)
 		}
 		return !same, err
 	})
@@ -57,14 +52,10 @@ func (j *job) compile(ctx context.Context) ([]*unit, error) {
 	if len(units) == 0 {
 		return nil, refuse.New(refuse.NothingChanged, j.change.first(), "old and new version compile to the same machine code in every file that reads it")
 	}
-	if objs, err = j.tree.CompileAll(ctx, late); err != nil {
+	if err := c.run(ctx); err != nil {
 		return nil, err
 	}
 	for _, u := range units {
-		if u.byHeader {
-			u.shippedPath = objs[0].Path
-			objs = objs[1:]
-		}
 		if err := u.read(); err != nil {
 			return nil, err
 		}
@@ -72,17 +63,58 @@ func (j *job) compile(ctx context.Context) ([]*unit, error) {
 	return units, nil
 }
 
-// read reads the three objects.
+// read reads the objects that were compiled.
 func (u *unit) read() (err error) {
 	for _, o := range []struct {
 		path string
 		to   **elfobj.File
-	}{{u.shippedPath, &u.shipped}, {u.oldPath, &u.old}, {u.newPath, &u.new}} {
+	}{{u.shippedPath, &u.shipped}, {u.oldPath, &u.old}, {u.newPath, &u.new}, {u.inForcePath, &u.inForce}} {
+		if o.path == "" {
+			continue
+		}
 		if *o.to, err = elfobj.ReadFile(o.path); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// compilations collects what to compile, and where each object's path goes.
+type compilations struct {
+	job  *job
+	jobs []kbuild.Job
+	to   []*string
+}
+
+func (c *compilations) add(u *unit, f kbuild.Flavor, ov *kbuild.Overlay, to *string) {
+	c.jobs, c.to = append(c.jobs, c.job.compilation(u, f, ov)), append(c.to, to)
+}
+
+// run compiles what was added since it ran last.
+func (c *compilations) run(ctx context.Context) error {
+	objs, err := c.job.tree.CompileAll(ctx, c.jobs)
+	if err != nil {
+		return err
+	}
+	for i, o := range objs {
+		*c.to[i] = o.Path
+	}
+	c.jobs, c.to = nil, nil
+	return nil
+}
+
+// noPart says whether a unit has no part in the update. Of a unit whose source
+// the patch touches it is left to the comparison, which knows more.
+func (j *job) noPart(u *unit) (bool, error) {
+	if j.stack == nil && !u.byHeader {
+		return false, nil
+	}
+	if j.stack != nil {
+		if same, err := kbuild.SameContents(u.inForcePath, u.newPath); err != nil || !same || !j.opt.Cumulative {
+			return same, err
+		}
+	}
+	return kbuild.SameContents(u.oldPath, u.newPath)
 }
 
 func (j *job) compilation(u *unit, f kbuild.Flavor, ov *kbuild.Overlay) kbuild.Job {
@@ -140,9 +172,19 @@ func (j *job) units(ctx context.Context) ([]*unit, error) {
 		for _, tu := range a.Units {
 			units = append(units, &unit{tu: tu, byHeader: true})
 		}
-		if len(units) == 0 && a.Readers == 0 {
+		if len(units) == 0 && a.Readers == 0 && j.stack == nil {
 			return nil, refuse.New(refuse.NothingChanged, included[0], "only comments differ, or no file that this configuration builds reads it")
 		}
+	}
+	for _, name := range j.replacedEarlier() {
+		if slices.ContainsFunc(units, func(u *unit) bool { return u.tu.Source == name }) {
+			continue
+		}
+		tu, err := j.tree.TU(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		units = append(units, &unit{tu: tu, byHeader: true})
 	}
 	if len(units) == 0 {
 		return nil, refuse.New(refuse.NothingChanged, j.change.first(), "no file that this configuration builds makes other code of it")
