@@ -56,7 +56,7 @@ func (e *UndoError) Error() string {
 }
 
 func newID(kind string) string {
-	return fmt.Sprintf("%s-%s-%d", time.Now().UTC().Format("20060102T150405.000"), kind, os.Getpid())
+	return fmt.Sprintf("%s-%s-%d", time.Now().UTC().Format("20060102T150405.000000"), kind, os.Getpid())
 }
 
 // run carries the change out. It returns nil if it is committed; the error of

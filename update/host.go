@@ -73,6 +73,8 @@ type Options struct {
 	Timeout time.Duration
 	// DryRun ends after the checks: nothing is written.
 	DryRun bool
+	// Later has Rollback take back what stands on an update, too.
+	Later bool
 	// Progress, if not nil, is called from the goroutine of the change.
 	Progress func(Event)
 }

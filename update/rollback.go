@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/lupatch/lupatch/internal/journal"
@@ -23,11 +24,14 @@ type rollback struct {
 	result *Result
 }
 
-// Rollback takes the update name back, the newest one if name is empty. Its
-// module is unloaded if that is safe; if not, that is no error and the result
-// says why. It needs root. Refusals are those of versions.State.CheckRollback
-// and TransitionReversed: then the update is in force as before.
-func (h *Host) Rollback(ctx context.Context, name string, opt Options) (*Result, error) {
+// Rollback takes the update name back, the newest one if name is empty. With
+// Options.Later what stands on it goes before it, the newest first, each in a
+// change of its own: a host is always at some version, and if one of them cannot
+// be left the error says which are back. Modules are unloaded if that is safe; if
+// not, that is no error and the result says why. It needs root. Refusals are those
+// of versions.State.CheckRollback and TransitionReversed: then that update is in
+// force as before.
+func (h *Host) Rollback(ctx context.Context, name string, opt Options) ([]Result, error) {
 	if !opt.DryRun {
 		unlock, err := h.lock()
 		if err != nil {
@@ -39,28 +43,58 @@ func (h *Host) Rollback(ctx context.Context, name string, opt Options) (*Result,
 	if err != nil {
 		return nil, err
 	}
-	u, err := state.CheckRollback(name)
+	list, err := state.CheckRollback(name, opt.Later)
 	if err != nil {
 		return nil, err
 	}
-	r := &rollback{h: h, opt: &opt, update: u, result: &Result{Update: u.Manifest.Name, Module: u.Module, Manifest: u.Manifest}}
+	results := make([]Result, len(list))
+	for i, u := range list {
+		results[i] = Result{Update: u.Manifest.Name, Module: u.Module, Manifest: u.Manifest}
+	}
 	if opt.DryRun {
-		return r.result, nil
+		return results, nil
 	}
 	j, err := journal.Open(filepath.Join(h.Root, JournalPath))
 	if err != nil {
 		return nil, err
 	}
 	defer j.Close()
-	c := &Change{ID: newID("rollback"), Kind: "rollback", Updates: []string{u.Manifest.Name}}
+	for i, u := range list {
+		r := &rollback{h: h, opt: &opt, update: u, result: &results[i]}
+		if err := r.run(ctx, j); err != nil {
+			return nil, halfway(results[:i], u.Manifest.Name, err)
+		}
+	}
+	return results, nil
+}
+
+// halfway says of a rollback of several updates which are back already.
+func halfway(done []Result, at string, err error) error {
+	if len(done) == 0 {
+		return err
+	}
+	var names []string
+	for _, r := range done {
+		names = append(names, r.Update)
+	}
+	back := strings.Join(names, ", ")
+	var unfinished *UndoError
+	if e, ok := refuse.As(err); ok && !errors.As(err, &unfinished) {
+		told := *e
+		told.Detail = fmt.Sprintf("%s; taken back before it: %s", e.Detail, back)
+		return &told
+	}
+	return fmt.Errorf("taking back %s: %w (taken back before it: %s)", at, err, back)
+}
+
+func (r *rollback) run(ctx context.Context, j *journal.Journal) error {
+	name := r.update.Manifest.Name
+	c := &Change{ID: newID("rollback"), Kind: "rollback", Updates: []string{name}}
 	for _, s := range []Step{{Name: "disabling", Do: r.disable, Undo: r.enable}, {Name: "transition", Do: r.wait, Final: true}, {Name: "unloading", Do: r.unload}} {
-		s.Update, s.Module = u.Manifest.Name, func() string { return u.Module }
+		s.Update, s.Module = name, func() string { return r.update.Module }
 		c.Steps = append(c.Steps, s)
 	}
-	if err := c.run(ctx, j, opt.report); err != nil {
-		return nil, err
-	}
-	return r.result, nil
+	return c.run(ctx, j, r.opt.report)
 }
 
 func (r *rollback) disable(ctx context.Context) error {

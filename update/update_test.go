@@ -113,7 +113,7 @@ func TestApplyRollback(t *testing.T) {
 		t.Fatal(d)
 	}
 	r, err := h.Rollback(t.Context(), "", update.Options{})
-	if err != nil || r.Update != "fix_mtu" || r.Resident != "" {
+	if err != nil || len(r) != 1 || r[0].Update != "fix_mtu" || r[0].Resident != "" {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	h.clean()
@@ -189,6 +189,58 @@ func TestRollbackTimeoutKeepsTheUpdate(t *testing.T) {
 	}
 }
 
+// Several are taken back, the newest first. If one cannot be, those above it are
+// back, it and those below it are in force, and the refusal says so.
+func TestRollbackOfSeveral(t *testing.T) {
+	h := newHost(t)
+	var all []*manifest.Manifest
+	for _, name := range []string{"u1", "u2", "u3", "u4"} {
+		m := kpatchtest.On(kpatchtest.Manifest(name, "e1000", "e1000_up"), all...)
+		all = append(all, m)
+		h.mustApply(m)
+	}
+	_, err := h.Rollback(t.Context(), "u2", update.Options{})
+	refused(t, err, refuse.NotNewest, "u4, u3 stand on it")
+	blocked := update.Options{Later: true, Timeout: 150 * time.Millisecond, Progress: func(e update.Event) {
+		if e.Update == "u3" && e.Step == "disabling" && e.State == journal.Begin {
+			h.fake.AddTask(blocker)
+		}
+	}}
+	_, err = h.Rollback(t.Context(), "u2", blocked)
+	refused(t, err, refuse.TransitionReversed, "taken back before it: u4")
+	s, err := h.Status(t.Context())
+	if err != nil || len(s.Updates) != 3 || s.Units[0].Version != 3 || s.Updates[0].State != update.StateApplied {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	h.fake.Free(7)
+	list, err := h.Rollback(t.Context(), "u2", update.Options{Later: true})
+	if err != nil || len(list) != 2 || list[0].Update != "u3" || list[1].Update != "u2" {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	// The version below is in force, and can be built upon again.
+	if s, err = h.Status(t.Context()); err != nil || s.Units[0].Version != 1 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	h.mustApply(all[1])
+	if _, err := h.Rollback(t.Context(), "u1", update.Options{Later: true}); err != nil {
+		t.Fatal(err)
+	}
+	h.clean()
+	ids := map[string]bool{}
+	records, err := journal.Read(h.Kernel.Path(update.JournalPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records {
+		if r.Step == "" && r.State == journal.Begin {
+			if ids[r.Change] {
+				t.Errorf("two changes are called %s", r.Change)
+			}
+			ids[r.Change] = true
+		}
+	}
+}
+
 // Interrupted at the moment in which the transition has ended: there is no way
 // back, so the rollback is finished.
 func TestRollbackFinishesBehindThePoint(t *testing.T) {
@@ -261,7 +313,7 @@ func TestGenerations(t *testing.T) {
 		_, err := h.apply(m, update.Options{})
 		refused(t, err, refuse.AlreadyApplied, module)
 		r, err := h.Rollback(t.Context(), "fix_mtu", update.Options{})
-		if err != nil || !strings.Contains(r.Resident, "work item") {
+		if err != nil || !strings.Contains(r[0].Resident, "work item") {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		s, err := h.Status(t.Context())
@@ -280,7 +332,7 @@ func TestResidentIsCleared(t *testing.T) {
 	h.mustApply(fix())
 	h.fake.AddTask(kpatchtest.Task{PID: 9, Comm: "cat", Stack: []string{"msleep", "helper [fix_mtu]", "entry_SYSCALL_64_after_hwframe"}})
 	r, err := h.Rollback(t.Context(), "", update.Options{})
-	if err != nil || !strings.Contains(r.Resident, "cat (9)") {
+	if err != nil || !strings.Contains(r[0].Resident, "cat (9)") {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	if r := h.mustApply(fix()); r.Module != "fix_mtu__2" {

@@ -35,8 +35,12 @@ func TestChain(t *testing.T) {
 	if !slices.Equal(names, []string{"u1", "u2", "u3", "u4", "u5"}) || s.Version("e1000") != 5 || len(s.Missing()) != 0 {
 		t.Fatal(names, s.Version("e1000"), s.Missing())
 	}
-	_, err := s.CheckRollback("u3")
+	_, err := s.CheckRollback("u3", false)
 	h.refused(err, refuse.NotNewest, "u5, u4 stand on it")
+	list, err := s.CheckRollback("u3", true)
+	if err != nil || len(list) != 3 || list[0].Module != "u5" || list[1].Module != "u4" || list[2].Module != "u3" {
+		t.Fatal(list, err)
+	}
 }
 
 // A version is more than its number: the same number may have been reached by
@@ -58,7 +62,7 @@ func TestOtherOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.apply(both)
-	_, err := h.state().CheckRollback("elsewhere")
+	_, err := h.state().CheckRollback("elsewhere", false)
 	h.refused(err, refuse.NotNewest, "both stands on it")
 	h.refused(h.check(same), refuse.WrongVersion, "stands on the update ours")
 	// Another build of what it stands on.
@@ -98,7 +102,7 @@ func TestGap(t *testing.T) {
 	}
 	h.refused(h.check(kpatchtest.On(kpatchtest.Manifest("third", "e1000", "x"), second)), refuse.WrongVersion, "second is in force without first")
 	h.refused(h.check(first), refuse.WrongVersion, "second is in force without first")
-	if u, err := s.CheckRollback("second"); err != nil || u.Module != "second" {
+	if u, err := s.CheckRollback("second", false); err != nil || u[0].Module != "second" {
 		t.Fatal(u, err)
 	}
 }

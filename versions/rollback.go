@@ -8,10 +8,11 @@ import (
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
-// CheckRollback says whether the update name can be taken back, and which one
-// that is; an empty name means the newest. The refusals: NotApplied, NotNewest,
-// KernelBusy.
-func (s *State) CheckRollback(name string) (*Update, error) {
+// CheckRollback says which updates have to go, in this order, so that the update
+// name is taken back: what stands on it, the newest first, then itself. An empty
+// name means the newest. Without later it is refused if anything stands on it. The
+// refusals: NotApplied, NotNewest, KernelBusy.
+func (s *State) CheckRollback(name string, later bool) ([]*Update, error) {
 	var found *Update
 	for i := range s.Updates {
 		u := &s.Updates[i]
@@ -23,19 +24,21 @@ func (s *State) CheckRollback(name string) (*Update, error) {
 	if found == nil {
 		return nil, s.nothing(name)
 	}
-	if later := s.above(found); len(later) > 0 {
+	list := s.above(found)
+	if len(list) > 0 && !later {
 		verb := "stands"
-		if len(later) > 1 {
+		if len(list) > 1 {
 			verb = "stand"
 		}
-		return nil, refuse.New(refuse.NotNewest, found.Manifest.Name, "%s %s on it", names(later), verb)
+		return nil, refuse.New(refuse.NotNewest, found.Manifest.Name, "%s %s on it", names(list), verb)
 	}
+	list = append(list, found)
 	for _, p := range s.livepatches() {
-		if p.Transition && p.Name != found.Module {
+		if p.Transition && p.Name != list[0].Module {
 			return nil, refuse.New(refuse.KernelBusy, found.Manifest.Name, "the livepatch %s is in transition", p.Name)
 		}
 	}
-	return found, nil
+	return list, nil
 }
 
 func (s *State) nothing(name string) error {

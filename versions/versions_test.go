@@ -94,12 +94,12 @@ func TestVersions(t *testing.T) {
 	if v := s.Version("e1000"); v != 2 {
 		t.Fatal(v)
 	}
-	_, err := s.CheckRollback("first")
+	_, err := s.CheckRollback("first", false)
 	h.refused(err, refuse.NotNewest, "second stands on it")
-	if u, err := s.CheckRollback(""); err != nil || u.Manifest.Name != "second" {
+	if u, err := s.CheckRollback("", false); err != nil || len(u) != 1 || u[0].Manifest.Name != "second" {
 		t.Fatal(u, err)
 	}
-	_, err = s.CheckRollback("nobody")
+	_, err = s.CheckRollback("nobody", true)
 	h.refused(err, refuse.NotApplied, "no such update")
 	if err := h.k.Disable(t.Context(), "second"); err != nil {
 		t.Fatal(err)
@@ -108,7 +108,7 @@ func TestVersions(t *testing.T) {
 	if v := s.Version("e1000"); v != 1 || len(s.Resident) != 1 {
 		t.Fatal(v, s.Resident)
 	}
-	_, err = s.CheckRollback("second")
+	_, err = s.CheckRollback("second", false)
 	h.refused(err, refuse.NotApplied, "still in memory")
 }
 
@@ -142,7 +142,7 @@ func TestForeign(t *testing.T) {
 	if err := h.check(twin); err != nil {
 		t.Fatalf("another function of the same name: %v", err)
 	}
-	_, err := h.state().CheckRollback("vendor")
+	_, err := h.state().CheckRollback("vendor", true)
 	h.refused(err, refuse.NotApplied, "did not load")
 	// Loaded by hand: known by its build id.
 	m := kpatchtest.Manifest("byhand", "e1000", "f")
@@ -179,7 +179,7 @@ func TestBusy(t *testing.T) {
 	h.fake.AddTask(kpatchtest.Task{PID: 7, Comm: "dd", Sticky: true})
 	h.apply(kpatchtest.Manifest("first", "e1000", "e1000_up"))
 	h.refused(h.check(kpatchtest.Manifest("a", "vmlinux", "f")), refuse.KernelBusy, "first is in transition")
-	if u, err := h.state().CheckRollback("first"); err != nil || u.Module != "first" {
+	if u, err := h.state().CheckRollback("first", false); err != nil || u[0].Module != "first" {
 		t.Fatal(err)
 	}
 }

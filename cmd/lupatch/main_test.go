@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/lupatch/lupatch/internal/journal"
+	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/kpatch/kpatchtest"
@@ -79,6 +80,40 @@ func TestAsking(t *testing.T) {
 	h.in = strings.NewReader("y\n")
 	if code := run(h, []string{"lupatch", "rollback"}); code != exitOK {
 		t.Error(code, errs)
+	}
+}
+
+// Who takes an older update back sees what goes with it.
+func TestAskingAboutSeveral(t *testing.T) {
+	h, out, errs := terminal(t, "")
+	var files []string
+	var below []*manifest.Manifest
+	for _, name := range []string{"first", "second", "third"} {
+		m := kpatchtest.On(kpatchtest.Manifest(name, "e1000", "e1000_up"), below...)
+		below = append(below, m)
+		files = append(files, filepath.Join(t.TempDir(), name+".ko"))
+		if err := os.WriteFile(files[len(files)-1], kpatchtest.Module(m), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code := run(h, append([]string{"lupatch", "apply", "--yes"}, files...)); code != exitOK {
+		t.Fatal(code, errs)
+	}
+	const question = "second is below others. Take back third, second, in this order? [y/N]"
+	h.in = strings.NewReader("n\n")
+	if code := run(h, []string{"lupatch", "rollback", "second"}); code != exitFailure || !strings.Contains(errs.String(), question) {
+		t.Error(code, errs)
+	}
+	if list, err := h.kernel.List(t.Context()); err != nil || len(list) != 3 {
+		t.Error(list, err)
+	}
+	out.Reset()
+	h.in = strings.NewReader("y\n")
+	if code := run(h, []string{"lupatch", "rollback", "second"}); code != exitOK || out.String() != "third: taken back\nsecond: taken back\n" {
+		t.Error(code, out, errs)
+	}
+	if list, err := h.kernel.List(t.Context()); err != nil || len(list) != 1 || list[0].Name != "first" {
+		t.Error(list, err)
 	}
 }
 

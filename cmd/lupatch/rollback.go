@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,14 +16,16 @@ func (h *host) rollbackCommand() *cli.Command {
 		Name:      "rollback",
 		Usage:     "take an update back",
 		ArgsUsage: "[NAME]",
-		Description: `Takes the update NAME back, or the newest one. Updates that stand on it have to
-go first. Its module leaves memory if nothing can reach it any more; if that is
+		Description: `Takes the update NAME back, or the newest one. Updates that stand on it go before
+it, the newest first: they are shown and you are asked, or --yes says so. The
+version below comes into force. Its module leaves memory if nothing can reach it any more; if that is
 not certain it stays, disabled and harmless, and the reason is given. If tasks
 do not leave its code until the timeout, the update stays in force. Needs root.
 
 Examples:
    lupatch rollback                   the newest update
    lupatch rollback fix_mtu
+   lupatch rollback --yes first       with all that stands on it
    lupatch rollback --dry-run         which one would it be?`,
 		Flags: []cli.Flag{timeoutFlag, dryRunFlag, yesFlag, jsonFlag},
 		Action: func(c *cli.Context) error {
@@ -33,17 +36,27 @@ Examples:
 				return &usageError{"the timeout has to be positive", "rollback"}
 			}
 			name, opt := c.Args().First(), h.options(c)
+			opt.Later = c.Bool("yes")
 			if h.asks(c) && !opt.DryRun {
-				r, err := h.update().Rollback(c.Context, name, update.Options{DryRun: true})
+				plan := update.Options{DryRun: true, Later: true}
+				list, err := h.update().Rollback(c.Context, name, plan)
 				if err != nil {
 					return err
 				}
-				if err := h.ask("Take " + r.Update + " back?"); err != nil {
+				if err := h.ask(goes(list)); err != nil {
 					return err
 				}
-				name = r.Update
+				// What was shown, and nothing that came in the meantime.
+				again, err := h.update().Rollback(c.Context, name, plan)
+				if err != nil {
+					return err
+				}
+				if goes(again) != goes(list) {
+					return fmt.Errorf("what is applied has changed meanwhile; nothing was taken back")
+				}
+				name, opt.Later = list[len(list)-1].Update, true
 			}
-			r, err := h.update().Rollback(c.Context, name, opt)
+			list, err := h.update().Rollback(c.Context, name, opt)
 			if err != nil {
 				return err
 			}
@@ -52,17 +65,32 @@ Examples:
 				key = "would_roll_back"
 			}
 			if c.Bool("json") {
-				return printJSON(h.out, map[string]any{key: r})
+				return printJSON(h.out, map[string]any{key: list})
 			}
-			if opt.DryRun {
-				fmt.Fprintf(h.out, "%s: can be taken back\n", r.Update)
-				return nil
-			}
-			fmt.Fprintf(h.out, "%s: taken back%s\n", r.Update, took(r.Transition))
-			if r.Resident != "" {
-				fmt.Fprintf(h.out, "its module %s stays in memory, disabled: %s\n", r.Module, r.Resident)
+			for _, r := range list {
+				if opt.DryRun {
+					fmt.Fprintf(h.out, "%s: can be taken back\n", r.Update)
+					continue
+				}
+				fmt.Fprintf(h.out, "%s: taken back%s\n", r.Update, took(r.Transition))
+				if r.Resident != "" {
+					fmt.Fprintf(h.out, "its module %s stays in memory, disabled: %s\n", r.Module, r.Resident)
+				}
 			}
 			return nil
 		},
 	}
+}
+
+// goes asks about what a rollback takes back.
+func goes(list []update.Result) string {
+	var names []string
+	for _, r := range list {
+		names = append(names, r.Update)
+	}
+	last := len(names) - 1
+	if last == 0 {
+		return "Take " + names[0] + " back?"
+	}
+	return fmt.Sprintf("%s is below others. Take back %s, in this order?", names[last], strings.Join(names, ", "))
 }

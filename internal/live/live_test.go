@@ -168,10 +168,13 @@ func (g guest) apply(updates ...built) []lupatch.Result {
 func (g guest) rollback(args ...string) lupatch.Result {
 	g.t.Helper()
 	var answer struct {
-		Back lupatch.Result `json:"rolled_back"`
+		Back []lupatch.Result `json:"rolled_back"`
 	}
 	g.succeed(&answer, "rollback", args...)
-	return answer.Back
+	if len(answer.Back) != 1 {
+		g.t.Fatalf("taken back: %+v", answer.Back)
+	}
+	return answer.Back[0]
 }
 
 func (g guest) status() (s lupatch.Status) {

@@ -92,7 +92,7 @@ var Table = []Entry{
 	{EarlierUpdate, "the change needs something that only an earlier update has, and that a second one cannot share with it", "roll the earlier update back and put both changes into one"},
 	{AlreadyApplied, "the update is already in the kernel", "nothing to do"},
 	{NotApplied, "no such update is in the kernel", "see `lupatch status`"},
-	{NotNewest, "later updates stand on this one", "roll those back first, newest first"},
+	{NotNewest, "later updates stand on this one", "roll those back first, newest first, or all of them with --yes"},
 	{LoadRefused, "the kernel refused to load the update", "see the kernel's messages in the detail"},
 	{NotPermitted, "this needs root (CAP_SYS_MODULE)", "run it as root, outside containers that drop the capability"},
 	{NoLivepatch, "this kernel has no livepatch support", "boot a kernel with CONFIG_LIVEPATCH=y"},
