@@ -44,6 +44,7 @@ Examples:
 			&cli.StringFlag{Name: "dir", Aliases: []string{"C"}, Usage: "a `FOLDER` with a configured kernel tree or a module, instead of packages"},
 			&cli.StringFlag{Name: "source-version", Usage: "`VERSION` of the distribution's packages, if not the release's own"},
 			&cli.StringSliceFlag{Name: "on", Usage: "build on top of the update `FILE`; name all that will be in force, the oldest first"},
+			&cli.BoolFlag{Name: "cumulative", Usage: "carry all that the updates of --on change, too, so that one transition switches all of it"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write (default: NAME.ko)"},
 			&cli.StringFlag{Name: "name", Usage: "the update's `NAME` (default: from the patch's file name)"},
 			&cli.StringFlag{Name: "sign-key", Usage: "private key `FILE` (PEM) to sign the update with"},
@@ -84,7 +85,7 @@ Examples:
 func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		Patch: c.Args().First(), Dir: c.String("dir"), Release: c.String("kernel"), SourceVersion: c.String("source-version"),
-		On: c.StringSlice("on"), Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
+		On: c.StringSlice("on"), Cumulative: c.Bool("cumulative"), Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
 		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Fuzz: c.Int("fuzz"), Version: version,
 	}
 	if c.IsSet("max-units") {
@@ -102,6 +103,8 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 		return opt, &usageError{"build needs one patch file", "build"}
 	case (opt.SignKey == "") != (opt.SignCert == ""):
 		return opt, &usageError{"--sign-key and --sign-cert belong together", "build"}
+	case opt.Cumulative && len(opt.On) == 0:
+		return opt, &usageError{"--cumulative is for an update on top of others: name them with --on", "build"}
 	case opt.Fuzz < 0:
 		return opt, &usageError{"--fuzz cannot be negative", "build"}
 	case opt.Jobs < 0:

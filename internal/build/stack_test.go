@@ -21,10 +21,11 @@ type series struct {
 	t     *testing.T
 	files map[string]string
 	on    []string
+	opt   func(*build.Options) // may be nil
 }
 
 func newSeries(t *testing.T, files ...string) *series {
-	s := &series{t, map[string]string{}, nil}
+	s := &series{t: t, files: map[string]string{}}
 	for _, f := range files {
 		b, err := os.ReadFile(filepath.Join(realTree(t).Src, f))
 		if err != nil {
@@ -60,7 +61,12 @@ func (s *series) patch(edits ...edit) (patch []byte, files map[string]string) {
 func (s *series) attempt(name string, edits ...edit) (*build.Result, error) {
 	s.t.Helper()
 	patch, _ := s.patch(edits...)
-	return attempt(s.t, patch, func(o *build.Options) { o.On, o.Name = s.on, name })
+	return attempt(s.t, patch, func(o *build.Options) {
+		o.On, o.Name = s.on, name
+		if s.opt != nil {
+			s.opt(o)
+		}
+	})
 }
 
 // step builds the next update and goes on from there.
@@ -185,4 +191,33 @@ func TestOnAltered(t *testing.T) {
 	}
 	_, err = s.attempt("second", edit{versionC, "one ", "two "})
 	wantRefusal(t, err, refuse.WrongRelease, "6.1.0-46-amd64")
+}
+
+// One update that has all of three, and code that another file of an earlier one
+// added.
+func TestCumulative(t *testing.T) {
+	t.Parallel()
+	const hwC, ethtoolC = "drivers/net/ethernet/intel/e1000/e1000_hw.c", "drivers/net/ethernet/intel/e1000/e1000_ethtool.c"
+	const hwFrom = "s32 e1000_reset_hw(struct e1000_hw *hw)\n{\n"
+	const ringFrom = "\tint i, err;\n\n\tif ((ring->rx_mini_pending) || (ring->rx_jumbo_pending))\n"
+	s := newSeries(t, versionC, e1000C, e1000H, hwC, ethtoolC)
+	s.step("first", []string{"e1000:e1000_change_mtu"},
+		edit{hwC, hwFrom, "bool e1000_odd_size(int n)\n{\n\treturn n == 1234;\n}\n\n" + hwFrom},
+		edit{e1000H, "#define E1000_MAX_TXD\t\t\t256\n", "bool e1000_odd_size(int n);\n#define E1000_MAX_TXD\t\t\t256\n"},
+		edit{e1000C, mtuFrom, mtuFrom + "\tif (e1000_odd_size(new_mtu))\n\t\treturn -EINVAL;\n"})
+	s.step("second", []string{"vmlinux:version_proc_show"}, edit{versionC, showFrom, showFrom + "\tseq_puts(m, \"one \");\n"})
+	third := []edit{{ethtoolC, ringFrom, strings.Replace(ringFrom, "\tif (", "\tif (e1000_odd_size(ring->rx_pending))\n\t\treturn -EINVAL;\n\tif (", 1)}}
+	_, err := s.attempt("third", third...)
+	refusal{refuse.EarlierUpdate, "e1000_odd_size", []string{"in another file"}}.check(t, err)
+	s.opt = func(o *build.Options) { o.Cumulative = true }
+	res := s.step("third", []string{"e1000:e1000_change_mtu", "e1000:e1000_set_ringparam", "vmlinux:version_proc_show"}, third...)
+	m := res.Manifest
+	if !m.Cumulative || len(m.On) != 2 || len(m.Source.Files) != 5 {
+		t.Errorf("cumulative %v, on %v, files %v", m.Cumulative, m.On, m.Source.Files)
+	}
+	for _, u := range m.Units {
+		if u.Needs != 1 || u.Gives != 2 {
+			t.Errorf("%s from %d to %d", u.Name, u.Needs, u.Gives)
+		}
+	}
 }
