@@ -71,7 +71,9 @@ type Changed struct {
 	Unit    string `json:"unit"`
 	Version int    `json:"version"`
 	// Waiting is set while the module it changes is not loaded.
-	Waiting   bool     `json:"waiting,omitempty"`
+	Waiting bool `json:"waiting,omitempty"`
+	// Contested names foreign livepatches that replace one of the functions, too.
+	Contested []string `json:"contested,omitempty"`
 	Functions []string `json:"functions"`
 }
 
@@ -86,8 +88,13 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	out.Foreign = append(out.Foreign, state.Foreign...)
 	out.Missing = state.Missing()
 	since := h.times()
-	for _, u := range state.Updates {
-		out.Updates = append(out.Updates, describe(u, since))
+	for i := range state.Updates {
+		u := &state.Updates[i]
+		d := describe(*u, since)
+		for k := range d.Units {
+			d.Units[k].Contested = state.Contested(u, d.Units[k].Unit)
+		}
+		out.Updates = append(out.Updates, d)
 	}
 	for _, u := range state.Resident {
 		out.Resident = append(out.Resident, describe(u, nil))

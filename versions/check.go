@@ -5,6 +5,7 @@ package versions
 import (
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -85,6 +86,26 @@ func (s *State) checkForeign(m *manifest.Manifest, buildID string) error {
 		}
 	}
 	return nil
+}
+
+// Contested names the foreign livepatches that replace a function which the
+// update replaces in a unit, too: the newer of the two is in force.
+func (s *State) Contested(u *Update, unit string) (out []string) {
+	mu := u.unit(unit)
+	if mu == nil || !u.InForce() {
+		return nil
+	}
+	for _, p := range s.Foreign {
+		if !p.Enabled && !p.Transition {
+			continue
+		}
+		for _, o := range p.Objects {
+			if o.Name == unit && slices.ContainsFunc(o.Functions, func(f kpatch.Function) bool { return replaces(mu, f) }) {
+				out = append(out, p.Name)
+			}
+		}
+	}
+	return out
 }
 
 // checkConflict finds updates on the same function that m was not built on.

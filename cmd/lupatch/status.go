@@ -27,7 +27,8 @@ All of it is read from the kernel; the times are from lupatch's journal.
 
 States: applied, applying and reversing (tasks are still moving), waiting (the
 module it changes is not loaded), resident (taken back, the module is still in
-memory), foreign (not loaded by lupatch).
+memory), foreign (not loaded by lupatch). Where a foreign livepatch replaces the
+same function as an update, the newer one is in force, and both are named.
 
 Examples:
    lupatch status
@@ -61,6 +62,9 @@ func printStatus(w io.Writer, s *update.Status) {
 				state := u.State
 				if c.Waiting {
 					state = "waiting"
+				}
+				if len(c.Contested) > 0 {
+					state += ", also replaced by " + strings.Join(c.Contested, ", ")
 				}
 				t.AppendRow(table.Row{c.Unit, c.Version, u.Module, state, ago(u.Since), few(c.Functions)})
 			}
