@@ -56,6 +56,12 @@ func checkBases(bases []base, name, release, source string) error {
 			return refuse.New(refuse.WrongRelease, m.Name, "it is for kernel %s, the new update is for %s", m.Release, release)
 		case m.Source.Version != source:
 			return refuse.New(refuse.WrongRelease, m.Name, "it was built from source version %s, this is %s", m.Source.Version, source)
+		case len(m.Moved) > 0:
+			// Which version of it each of its callers calls would be for every
+			// later update to say.
+			e := refuse.New(refuse.EarlierUpdate, m.Moved[0], "it has no ftrace site, and %s exchanges it by exchanging all that calls it: nothing is built on that", m.Name)
+			e.Remedy = "roll that update back and put both changes into one"
+			return e
 		case seen[m.Name]:
 			return refuse.New(refuse.FunctionConflict, m.Name, "two updates of this name are given")
 		case m.Name == name:

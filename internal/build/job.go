@@ -32,6 +32,8 @@ type job struct {
 	// compiled are all units that were compiled in both versions, those too that
 	// turned out the same.
 	compiled []*unit
+	// moved names functions without ftrace site of which the update has a copy.
+	moved []string
 	// recalled are global functions whose prototype changes, and slots pointers
 	// to functions.
 	recalled, slots map[string]bool
@@ -236,6 +238,7 @@ func (j *job) generate(ctx context.Context, units []*unit) ([]*unit, error) {
 	if err := moved.check(units); err != nil {
 		return nil, err
 	}
+	j.moved = moved.names()
 	if err := j.checkLateInit(units); err != nil {
 		return nil, err
 	}

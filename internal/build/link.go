@@ -85,7 +85,7 @@ func (j *job) describe(units []*unit) (*manifest.Manifest, []unitObject, error) 
 		Created: time.Now().UTC().Truncate(time.Second), Class: manifest.ClassCode,
 		Source: manifest.Source{SHA256: j.change.sha256, Subject: j.change.subject, CVE: j.cves(), Version: j.tree.Version,
 			Files: j.ownPaths()},
-		On: j.on(), Cumulative: j.opt.Cumulative,
+		On: j.on(), Cumulative: j.opt.Cumulative, Moved: j.moved,
 		Tools: manifest.Tools{Lupatch: cmp.Or(j.opt.Version, "devel"), Compiler: j.tree.Config["CONFIG_CC_VERSION_TEXT"]},
 	}
 	byName := map[string]*manifest.Unit{}

@@ -60,6 +60,15 @@ type moves struct {
 	added int
 }
 
+// names lists the functions.
+func (s *moves) names() (out []string) {
+	for _, m := range s.list {
+		out = append(out, m.names[0])
+	}
+	slices.Sort(out)
+	return out
+}
+
 // tell says in a unit's input what is moved.
 func (s *moves) tell(u *unit, in *patchgen.Input) {
 	for _, m := range s.list {

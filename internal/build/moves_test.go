@@ -67,6 +67,10 @@ func TestUntracedMoved(t *testing.T) {
 				t.Errorf("new functions (-want +got):\n%s", d)
 			}
 			checkSaid(t, res, c.review, c.note)
+			// What its callers call would be for each later update to know.
+			patch := diffOf(t, edit{versionC, showFrom, showFrom + "\tseq_puts(m, \"more\\n\");\n"})
+			_, err := attempt(t, patch, func(o *build.Options) { o.On, o.Name = []string{res.Path}, "later" })
+			refusal{refuse.EarlierUpdate, res.Manifest.Moved[0], []string{"nothing is built on that"}}.check(t, err)
 		})
 	}
 }

@@ -98,7 +98,7 @@ const (
 // Each update is built on all before it, within and across units.
 func TestOn(t *testing.T) {
 	t.Parallel()
-	s := newSeries(t, versionC, e1000C, e1000H)
+	s := newSeries(t, versionC, e1000C, e1000H, xarrayC)
 	first := s.step("first", []string{"vmlinux:version_proc_show"},
 		edit{versionC, showFrom, "static int version_lines;\n\nstatic noinline void version_more(struct seq_file *m)\n{\n\tseq_puts(m, \"more\\n\");\n}\n\n" + showFrom + "\tversion_lines++;\n\tversion_more(m);\n"})
 	second := s.step("second", []string{"e1000:e1000_change_mtu"}, edit{e1000C, mtuFrom, mtuFrom + "\tif (new_mtu == 1234)\n\t\treturn -EINVAL;\n"})
@@ -123,6 +123,8 @@ func TestOn(t *testing.T) {
 	if res != nil {
 		t.Error("a refusal came with a result")
 	}
+	_, err = s.attempt("fifth", xarrayEdit)
+	refusal{refuse.EarlierUpdate, "xas_split_alloc", []string{"that is not done on top of other updates"}}.check(t, err)
 	// Back to what is shipped: the shipped code again, as a new version.
 	s.step("sixth", []string{"e1000:e1000_change_mtu"}, edit{e1000C, "\tif (new_mtu == 1235)\n\t\treturn -EINVAL;\n", ""})
 

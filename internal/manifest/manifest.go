@@ -58,6 +58,9 @@ type Manifest struct {
 	On []Base `json:"on,omitempty"`
 	// Cumulative is set if it carries all that those change, too.
 	Cumulative bool `json:"cumulative,omitempty"`
+	// Moved names functions without ftrace site: what calls them calls a copy that
+	// the update has. No other update is built on that.
+	Moved []string `json:"moved,omitempty"`
 	// Escapes lists places where the address of new code or data leaves the
 	// update (timers, work items, operations tables): if there are any, the
 	// module stays in memory after a rollback.
