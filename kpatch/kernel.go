@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lupatch/lupatch/internal/refuse"
 )
@@ -74,6 +75,43 @@ func (k *Kernel) Release() (string, error) {
 		return "", fmt.Errorf("reading the kernel's release: %w", err)
 	}
 	return s, nil
+}
+
+// BootID differs between any two boots (random(4)).
+func (k *Kernel) BootID() (string, error) {
+	s, err := k.attr("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("reading the id of this boot: %w", err)
+	}
+	return s, nil
+}
+
+// Uptime is the time since the kernel has booted.
+func (k *Kernel) Uptime() (time.Duration, error) {
+	s, err := k.attr("/proc/uptime")
+	if err != nil {
+		return 0, fmt.Errorf("reading the uptime: %w", err)
+	}
+	s, _, _ = strings.Cut(s, " ")
+	seconds, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return 0, fmt.Errorf("reading the uptime: %w", err)
+	}
+	return time.Duration(seconds * float64(time.Second)), nil
+}
+
+// Parameter looks for NAME=VALUE on the kernel's command line; the last one counts.
+func (k *Kernel) Parameter(name string) (value string, ok bool, err error) {
+	s, err := k.attr("/proc/cmdline")
+	if err != nil {
+		return "", false, fmt.Errorf("reading the kernel's command line: %w", err)
+	}
+	for _, word := range strings.Fields(s) {
+		if n, v, has := strings.Cut(word, "="); has && n == name {
+			value, ok = v, true
+		}
+	}
+	return value, ok, nil
 }
 
 // attr reads a small file of sysfs or procfs without its final newline.

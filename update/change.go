@@ -3,6 +3,7 @@
 package update
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -16,11 +17,11 @@ import (
 // Step is one thing to do. A step whose Do fails has had no effect.
 type Step struct {
 	Name string
-	// Update and Module are for the journal: which update, loaded under which
-	// name. Module may be known only when the step begins.
-	Update string
-	Module func() string
-	Do     func(context.Context) error
+	// Update, BuildID and Module are for the journal: which update, and under which
+	// name it is loaded. Module may be known only when the step begins.
+	Update, BuildID string
+	Module          func() string
+	Do              func(context.Context) error
 	// Undo takes back what Do did; nil if there is nothing to take back. Its
 	// context does not end when that of the change does.
 	Undo func(context.Context) error
@@ -31,14 +32,34 @@ type Step struct {
 
 // Change is a list of steps that end all done, or all undone.
 type Change struct {
-	ID string
-	// Kind is apply or rollback.
-	Kind    string
-	Updates []string
-	Steps   []Step
+	ID   string
+	Kind Kind
+	// Boot and Release are the kernel's.
+	Boot, Release string
+	Updates       []string
+	Steps         []Step
+	// UndoTime bounds each undo; DefaultDeadline if zero. A reversal waits for
+	// tasks too, but only for those that have moved in the meantime.
+	UndoTime time.Duration
 
 	final bool
 }
+
+// Kind is what a change does.
+type Kind string
+
+// The kinds of changes. The last three change no code: what the journal has of
+// them is for deciding later.
+const (
+	KindApply    Kind = "apply"
+	KindRollback Kind = "rollback"
+	// KindReapply puts a committed update in force again after a boot.
+	KindReapply Kind = "reapply"
+	// KindSettled says that a boot has lasted long enough.
+	KindSettled Kind = "settled"
+	// KindUnbar is an operator's word that updates may be applied again.
+	KindUnbar Kind = "unbar"
+)
 
 // UndoError says that a change failed and could not be taken back entirely.
 type UndoError struct {
@@ -55,15 +76,22 @@ func (e *UndoError) Error() string {
 	return fmt.Sprintf("%s; and taking it back is not finished (%s of %s: %s)", e.Cause, e.Step, e.Name, e.Undo)
 }
 
-func newID(kind string) string {
-	return fmt.Sprintf("%s-%s-%d", time.Now().UTC().Format("20060102T150405.000000"), kind, os.Getpid())
+// newChange begins a change on the kernel that runs.
+func (h *Host) newChange(kind Kind, opt *Options) (*Change, error) {
+	c := &Change{ID: fmt.Sprintf("%s-%s-%d", time.Now().UTC().Format("20060102T150405.000000"), kind, os.Getpid()), Kind: kind, UndoTime: opt.deadline()}
+	var err error
+	if c.Boot, err = h.Kernel.BootID(); err != nil {
+		return nil, err
+	}
+	c.Release, err = h.Kernel.Release()
+	return c, err
 }
 
 // run carries the change out. It returns nil if it is committed; the error of
 // the step that failed if everything before it is undone; an *UndoError if that
 // could not be done. The journal has each step before it begins.
 func (c *Change) run(ctx context.Context, j *journal.Journal, report func(Event)) error {
-	if err := c.note(j, journal.Record{Updates: c.Updates, State: journal.Begin}); err != nil {
+	if err := c.note(j, journal.Record{Updates: c.Updates, State: journal.Begin, Boot: c.Boot, Release: c.Release, Steps: len(c.Steps)}); err != nil {
 		return err
 	}
 	for i := range c.Steps {
@@ -83,8 +111,8 @@ func (c *Change) run(ctx context.Context, j *journal.Journal, report func(Event)
 // note writes a record. Behind a final step a journal that fails is no reason to
 // stop.
 func (c *Change) note(j *journal.Journal, r journal.Record) error {
-	r.Change, r.Kind = c.ID, c.Kind
-	err := j.Append(r)
+	r.Change, r.Kind = c.ID, string(c.Kind)
+	err := appendRecord(j, r)
 	if err != nil && c.final {
 		logrus.Warnf("%v", err)
 		return nil
@@ -151,7 +179,7 @@ func (c *Change) undo(ctx context.Context, s *Step, j *journal.Journal, report f
 	if s.Undo == nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(c.UndoTime, DefaultDeadline))
 	defer cancel()
 	note := func(state journal.State, err error) {
 		report(Event{Update: s.Update, Step: s.Name, State: state})
@@ -169,7 +197,7 @@ func (c *Change) undo(ctx context.Context, s *Step, j *journal.Journal, report f
 }
 
 func (c *Change) record(s *Step, state journal.State, err error) journal.Record {
-	r := journal.Record{Update: s.Update, Step: s.Name, State: state}
+	r := journal.Record{Update: s.Update, BuildID: s.BuildID, Step: s.Name, State: state}
 	if s.Module != nil {
 		r.Module = s.Module()
 	}

@@ -29,14 +29,11 @@ const (
 	JournalPath = "/var/lib/lupatch/journal"
 	LockPath    = "/run/lupatch.lock"
 
-	// DefaultTimeout is how long a transition may take. The kernel tries the
+	// DefaultDeadline is how long a transition may take. The kernel tries the
 	// tasks once a second and wakes sleeping ones with a fake signal after 15
 	// (SIGNALS_TIMEOUT, kernel/livepatch/transition.c); what has not moved
 	// after four times that waits for something else.
-	DefaultTimeout = 60 * time.Second
-	// undoTimeout bounds one undo. A reversal waits for tasks too, but only for
-	// those that have moved in the meantime.
-	undoTimeout = 60 * time.Second
+	DefaultDeadline = 60 * time.Second
 )
 
 // Host is the host that is changed.
@@ -49,13 +46,18 @@ type Host struct {
 
 // NewHost gives the host that kernel runs on.
 func NewHost(kernel *kpatch.Kernel) *Host {
-	return &Host{Root: kernel.Root, Kernel: kernel, Store: versions.Store{Dir: kernel.Path(versions.StoreDir)}}
+	// Each kernel has updates of its own, perhaps of the same names. A release that
+	// cannot be read is an error of all that follows.
+	release, _ := kernel.Release()
+	return &Host{Root: kernel.Root, Kernel: kernel, Store: versions.Store{Dir: kernel.Path(versions.StoreDir, release)}}
 }
 
 // State reads what the host's kernel runs.
 func (h *Host) State(ctx context.Context) (*versions.State, error) {
 	return versions.Read(ctx, h.Kernel, h.Store)
 }
+
+func (h *Host) journalPath() string { return filepath.Join(h.Root, JournalPath) }
 
 // Event is a report of progress.
 type Event struct {
@@ -69,8 +71,10 @@ type Event struct {
 
 // Options are the same for every change.
 type Options struct {
-	// Timeout for a transition; DefaultTimeout if zero.
-	Timeout time.Duration
+	// Deadline for a transition, and for a reversal; DefaultDeadline if zero.
+	Deadline time.Duration
+	// Wait, in a recovery, is without a deadline.
+	Wait bool
 	// DryRun ends after the checks: nothing is written.
 	DryRun bool
 	// Later has Rollback take back what stands on an update, too.
@@ -85,11 +89,11 @@ func (o *Options) report(e Event) {
 	}
 }
 
-func (o *Options) timeout() time.Duration {
-	if o.Timeout <= 0 {
-		return DefaultTimeout
+func (o *Options) deadline() time.Duration {
+	if o.Deadline <= 0 {
+		return DefaultDeadline
 	}
-	return o.Timeout
+	return o.Deadline
 }
 
 // lock takes the host's lock without waiting. It goes with the process, however

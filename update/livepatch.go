@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/lupatch/lupatch/internal/journal"
@@ -38,66 +37,14 @@ type livepatch struct {
 	manifest *manifest.Manifest
 	buildID  string
 	module   string
-	result   *Result
-}
-
-// Apply applies the update files, in the order given, as one change: all of them
-// or none. It needs root. Refusals are those of manifest.ReadModule,
-// versions.State.Check, kpatch.Kernel.Load and TransitionReversed. When ctx ends
-// it is taken back as at the timeout.
-func (h *Host) Apply(ctx context.Context, files []string, opt Options) ([]Result, error) {
-	if !opt.DryRun {
-		unlock, err := h.lock()
-		if err != nil {
-			return nil, err
-		}
-		defer unlock()
-	}
-	results := make([]Result, len(files))
-	c := &Change{ID: newID("apply"), Kind: "apply"}
-	state, err := h.State(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for i, file := range files {
-		image, m, err := manifest.ReadModule(file)
-		if err != nil {
-			return nil, err
-		}
-		l := &livepatch{h: h, opt: &opt, image: image, manifest: m, result: &results[i]}
-		if l.buildID, err = kpatch.ImageBuildID(image); err != nil {
-			return nil, err
-		}
-		if l.buildID == "" {
-			return nil, refuse.New(refuse.NotAnUpdate, file, "its module has no build id")
-		}
-		// Before anything is written, all of them are checked, each on the state
-		// that the ones before it will leave.
-		if err := state.Check(m, l.buildID); err != nil {
-			return nil, err
-		}
-		state = state.With(m, l.buildID)
-		results[i] = Result{Update: m.Name, Manifest: m}
-		c.Updates = append(c.Updates, m.Name)
-		c.Steps = append(c.Steps, l.steps()...)
-	}
-	if opt.DryRun {
-		return results, nil
-	}
-	j, err := journal.Open(filepath.Join(h.Root, JournalPath))
-	if err != nil {
-		return nil, err
-	}
-	defer j.Close()
-	if err := c.run(ctx, j, opt.report); err != nil {
-		return nil, err
-	}
-	return results, nil
+	// kept is set if a committed update of before this boot is stored as module.
+	kept   bool
+	result *Result
 }
 
 func (l *livepatch) steps() []Step {
 	step := func(name string, do, undo func(context.Context) error) Step {
-		return Step{Name: name, Update: l.manifest.Name, Module: func() string { return l.module }, Do: do, Undo: undo}
+		return Step{Name: name, Update: l.manifest.Name, BuildID: l.buildID, Module: func() string { return l.module }, Do: do, Undo: undo}
 	}
 	return []Step{
 		step("checked", l.check, nil),
@@ -145,6 +92,9 @@ func (l *livepatch) stage(ctx context.Context) error {
 		}
 	}
 	l.result.Module = l.module
+	if kept, err := l.h.Store.Get(l.module); err == nil {
+		l.kept = kept.BuildID == l.buildID
+	}
 	return l.h.Store.Put(l.module, l.image)
 }
 
@@ -163,9 +113,9 @@ func (l *livepatch) clear(ctx context.Context, state *versions.State, module str
 }
 
 // unstage keeps the file of a module that could not be unloaded: without it the
-// module would be nobody's.
+// module would be nobody's. It also keeps one that is to be applied at boot.
 func (l *livepatch) unstage(context.Context) error {
-	if loaded, err := l.h.Kernel.Loaded(l.module); err != nil || loaded {
+	if loaded, err := l.h.Kernel.Loaded(l.module); err != nil || loaded || l.kept {
 		return err
 	}
 	return l.h.Store.Remove(l.module)
@@ -182,23 +132,26 @@ func (l *livepatch) load(ctx context.Context) error {
 	return l.h.Kernel.Load(ctx, image, "")
 }
 
-// takeBack disables the livepatch, in whatever state it is, and unloads it if
-// that is safe.
 func (l *livepatch) takeBack(ctx context.Context) error {
-	k := l.h.Kernel
-	err := k.Disable(ctx, l.module)
+	return l.h.takeBack(ctx, l.module, l.manifest.Escapes, l.report("loading", journal.Undo))
+}
+
+// takeBack disables a livepatch, in whatever state it is, and unloads it if that
+// is safe.
+func (h *Host) takeBack(ctx context.Context, module string, escapes []string, progress func(kpatch.Progress)) error {
+	err := h.Kernel.Disable(ctx, module)
 	if e, ok := refuse.As(err); ok && e.ID == refuse.NotApplied {
 		err = nil
 	}
 	if err != nil {
 		return err
 	}
-	if enabled, err := k.Wait(ctx, l.module, l.report("loading", journal.Undo)); err != nil {
-		return err
+	if enabled, err := h.Kernel.Wait(ctx, module, progress); err != nil {
+		return h.waits(ctx, module, err)
 	} else if enabled {
-		return fmt.Errorf("livepatch %s was enabled again by someone else", l.module)
+		return fmt.Errorf("livepatch %s was enabled again by someone else", module)
 	}
-	err = k.Unload(ctx, l.module, l.manifest.Escapes)
+	err = h.Kernel.Unload(ctx, module, escapes)
 	if e, ok := refuse.As(err); ok && (e.ID == refuse.UnloadUnsafe || e.ID == refuse.NotApplied) {
 		return nil // it stays, disabled and harmless, and status shows it
 	}
@@ -213,12 +166,12 @@ func (l *livepatch) report(step string, state journal.State) func(kpatch.Progres
 
 func (l *livepatch) wait(ctx context.Context) error {
 	begin := time.Now()
-	limited, cancel := context.WithTimeout(ctx, l.opt.timeout())
+	limited, cancel := context.WithTimeout(ctx, l.opt.deadline())
 	defer cancel()
 	enabled, err := l.h.Kernel.Wait(limited, l.module, l.report("transition", journal.Begin))
 	if errors.Is(err, kpatch.ErrStillInTransition) {
 		var late bool
-		if late, err = l.h.late(ctx, l.module, l.opt.timeout()); late {
+		if late, err = l.h.late(ctx, l.module, l.opt.deadline()); late {
 			enabled, err = true, nil
 		}
 	}
@@ -234,20 +187,38 @@ func (l *livepatch) wait(ctx context.Context) error {
 
 // late makes the error of a transition that did not end in time. If it has ended
 // at the last moment, ended is true.
-func (h *Host) late(ctx context.Context, module string, timeout time.Duration) (ended bool, err error) {
-	now, err := h.Kernel.Blockers(context.WithoutCancel(ctx), module)
-	if err != nil {
+func (h *Host) late(ctx context.Context, module string, deadline time.Duration) (ended bool, err error) {
+	who, err := h.waitsFor(ctx, module)
+	switch {
+	case err != nil:
 		return false, err
-	}
-	if now == nil {
+	case who == "":
 		return true, nil
-	}
-	who := "tasks that procfs does not show, such as the idle ones"
-	if len(now.Remaining) > 0 {
-		who = kpatch.Names(now.Remaining)
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil:
 		return false, fmt.Errorf("interrupted while waiting for %s: %w", who, ctx.Err())
 	}
-	return false, refuse.New(refuse.TransitionReversed, module, "after %s it still waited for %s", timeout, who)
+	return false, refuse.New(refuse.TransitionReversed, module, "after %s it still waited for %s", deadline, who)
+}
+
+// waitsFor names the tasks that a transition waits for; empty if there is none.
+func (h *Host) waitsFor(ctx context.Context, module string) (string, error) {
+	now, err := h.Kernel.Blockers(context.WithoutCancel(ctx), module)
+	switch {
+	case err != nil || now == nil:
+		return "", err
+	case len(now.Remaining) == 0:
+		return "tasks that procfs does not show, such as the idle ones", nil
+	}
+	return kpatch.Names(now.Remaining), nil
+}
+
+// waits says more of the error of a wait: whom it was for.
+func (h *Host) waits(ctx context.Context, module string, err error) error {
+	if !errors.Is(err, kpatch.ErrStillInTransition) {
+		return err
+	}
+	if who, werr := h.waitsFor(ctx, module); werr == nil && who != "" {
+		return fmt.Errorf("the way back still waits for %s: %w", who, err)
+	}
+	return err
 }

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 	"time"
 
@@ -51,10 +50,13 @@ func (h *Host) Rollback(ctx context.Context, name string, opt Options) ([]Result
 	for i, u := range list {
 		results[i] = Result{Update: u.Manifest.Name, Module: u.Module, Manifest: u.Manifest}
 	}
+	if _, err := h.settledHistory(); err != nil {
+		return nil, err
+	}
 	if opt.DryRun {
 		return results, nil
 	}
-	j, err := journal.Open(filepath.Join(h.Root, JournalPath))
+	j, err := journal.Open(h.journalPath())
 	if err != nil {
 		return nil, err
 	}
@@ -89,9 +91,13 @@ func halfway(done []Result, at string, err error) error {
 
 func (r *rollback) run(ctx context.Context, j *journal.Journal) error {
 	name := r.update.Manifest.Name
-	c := &Change{ID: newID("rollback"), Kind: "rollback", Updates: []string{name}}
+	c, err := r.h.newChange(KindRollback, r.opt)
+	if err != nil {
+		return err
+	}
+	c.Updates = []string{name}
 	for _, s := range []Step{{Name: "disabling", Do: r.disable, Undo: r.enable}, {Name: "transition", Do: r.wait, Final: true}, {Name: "unloading", Do: r.unload}} {
-		s.Update, s.Module = name, func() string { return r.update.Module }
+		s.Update, s.BuildID, s.Module = name, r.update.BuildID, func() string { return r.update.Module }
 		c.Steps = append(c.Steps, s)
 	}
 	return c.run(ctx, j, r.opt.report)
@@ -107,7 +113,10 @@ func (r *rollback) enable(ctx context.Context) error {
 		return err
 	}
 	enabled, err := r.h.Kernel.Wait(ctx, r.update.Module, r.report(journal.Undo))
-	if err == nil && !enabled {
+	if err != nil {
+		return r.h.waits(ctx, r.update.Module, err)
+	}
+	if !enabled {
 		err = fmt.Errorf("livepatch %s was disabled by someone else", r.update.Module)
 	}
 	return err
@@ -121,12 +130,12 @@ func (r *rollback) report(state journal.State) func(kpatch.Progress) {
 
 func (r *rollback) wait(ctx context.Context) error {
 	begin := time.Now()
-	limited, cancel := context.WithTimeout(ctx, r.opt.timeout())
+	limited, cancel := context.WithTimeout(ctx, r.opt.deadline())
 	defer cancel()
 	enabled, err := r.h.Kernel.Wait(limited, r.update.Module, r.report(journal.Begin))
 	if errors.Is(err, kpatch.ErrStillInTransition) {
 		var ended bool
-		if ended, err = r.h.late(ctx, r.update.Module, r.opt.timeout()); ended {
+		if ended, err = r.h.late(ctx, r.update.Module, r.opt.deadline()); ended {
 			enabled, err = false, nil
 		}
 	}

@@ -4,7 +4,6 @@ package update
 
 import (
 	"context"
-	"path/filepath"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -158,13 +157,13 @@ func describe(u versions.Update, since map[string]time.Time) UpdateStatus {
 // times says when each module was loaded last. A journal that cannot be read
 // costs the times, not the status.
 func (h *Host) times() map[string]time.Time {
-	list, err := journal.Read(filepath.Join(h.Root, JournalPath))
+	list, err := journal.Read(h.journalPath())
 	if err != nil {
 		logrus.Warnf("%v", err)
 	}
 	out := make(map[string]time.Time)
 	for _, r := range list {
-		if r.Kind == "apply" && r.Step == "loading" && r.State == journal.Done {
+		if (r.Kind == string(KindApply) || r.Kind == string(KindReapply)) && r.Step == "loading" && r.State == journal.Done {
 			out[r.Module] = r.Time
 		}
 	}

@@ -141,7 +141,7 @@ func TestTimeoutReverses(t *testing.T) {
 	h := newHost(t)
 	h.fake.AddTask(blocker)
 	var seen []string
-	_, err := h.apply(fix(), update.Options{Timeout: 150 * time.Millisecond, Progress: func(e update.Event) {
+	_, err := h.apply(fix(), update.Options{Deadline: 150 * time.Millisecond, Progress: func(e update.Event) {
 		if e.Transition != nil && e.State == journal.Begin {
 			seen = append(seen, kpatch.Names(e.Transition.Remaining))
 		}
@@ -177,7 +177,7 @@ func TestRollbackTimeoutKeepsTheUpdate(t *testing.T) {
 	h := newHost(t)
 	h.mustApply(fix())
 	h.fake.AddTask(blocker)
-	_, err := h.Rollback(t.Context(), "fix_mtu", update.Options{Timeout: 150 * time.Millisecond})
+	_, err := h.Rollback(t.Context(), "fix_mtu", update.Options{Deadline: 150 * time.Millisecond})
 	refused(t, err, refuse.TransitionReversed, "dd (7)")
 	s, err := h.Status(t.Context())
 	if err != nil || len(s.Updates) != 1 || s.Updates[0].State != update.StateApplied {
@@ -201,7 +201,7 @@ func TestRollbackOfSeveral(t *testing.T) {
 	}
 	_, err := h.Rollback(t.Context(), "u2", update.Options{})
 	refused(t, err, refuse.NotNewest, "u4, u3 stand on it")
-	blocked := update.Options{Later: true, Timeout: 150 * time.Millisecond, Progress: func(e update.Event) {
+	blocked := update.Options{Later: true, Deadline: 150 * time.Millisecond, Progress: func(e update.Event) {
 		if e.Update == "u3" && e.Step == "disabling" && e.State == journal.Begin {
 			h.fake.AddTask(blocker)
 		}

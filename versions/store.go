@@ -12,6 +12,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/google/renameio/v2"
 
@@ -38,14 +39,15 @@ type Stored struct {
 	BuildID string
 }
 
-func (s Store) path(module string) string { return filepath.Join(s.Dir, module+".ko") }
+// Path is where an update is kept.
+func (s Store) Path(module string) string { return filepath.Join(s.Dir, module+".ko") }
 
 // Put stores an update so that it is whole or absent after a crash.
 func (s Store) Put(module string, image []byte) error {
 	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
 		return fmt.Errorf("storing update %s: %w", module, err)
 	}
-	if err := renameio.WriteFile(s.path(module), image, 0o600); err != nil {
+	if err := renameio.WriteFile(s.Path(module), image, 0o600); err != nil {
 		return fmt.Errorf("storing update %s: %w", module, err)
 	}
 	// renameio syncs the file, not the name.
@@ -58,7 +60,7 @@ func (s Store) Put(module string, image []byte) error {
 // Get reads an update; fs.ErrNotExist is in the chain if it is not there, a
 // refusal NotAnUpdate if it is damaged.
 func (s Store) Get(module string) (*Stored, error) {
-	image, m, err := manifest.ReadModule(s.path(module))
+	image, m, err := manifest.ReadModule(s.Path(module))
 	if err != nil {
 		return nil, fmt.Errorf("reading stored update %s: %w", module, err)
 	}
@@ -71,10 +73,28 @@ func (s Store) Get(module string) (*Stored, error) {
 
 // Remove takes an update out of the store; it may be absent.
 func (s Store) Remove(module string) error {
-	if err := os.Remove(s.path(module)); errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(s.Path(module)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return fmt.Errorf("removing stored update %s: %w", module, err)
 	}
 	return journal.SyncDir(s.Dir)
+}
+
+// List names the modules of which there are copies, sorted.
+func (s Store) List() ([]string, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listing the stored updates: %w", err)
+	}
+	var out []string
+	for _, e := range entries {
+		if name, ok := strings.CutSuffix(e.Name(), ".ko"); ok && e.Type().IsRegular() {
+			out = append(out, name)
+		}
+	}
+	return out, nil
 }

@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	timeoutFlag = &cli.DurationFlag{Name: "timeout", Value: update.DefaultTimeout, Usage: "how long tasks may take to leave the code that is replaced; then all is taken back"}
-	yesFlag     = &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, on a terminal"}
-	dryRunFlag  = &cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "check only; change nothing"}
+	deadlineFlag = &cli.DurationFlag{Name: "deadline", Value: update.DefaultDeadline, Usage: "how long (`TIME`) tasks may take to leave the code that is replaced; then all is taken back"}
+	yesFlag      = &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, on a terminal"}
+	dryRunFlag   = &cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "check only; change nothing"}
 )
 
 func (h *host) applyCommand() *cli.Command {
@@ -26,21 +26,21 @@ func (h *host) applyCommand() *cli.Command {
 		ArgsUsage: "FILE...",
 		Description: `Loads the updates in the order given, as one change: all of them are in force
 at the end, or none. A task moves to the new code when it is in none of the
-functions that are replaced; tasks that do not until the timeout are named, and
+functions that are replaced; tasks that do not until the deadline are named, and
 everything is taken back. Needs root.
 
 Examples:
    lupatch apply fix.ko
    lupatch apply --dry-run fix.ko     would it be accepted?
-   lupatch apply --timeout 5m first.ko second.ko
+   lupatch apply --deadline 5m first.ko second.ko
    lupatch apply --yes --json fix.ko  for scripts`,
-		Flags: []cli.Flag{timeoutFlag, dryRunFlag, yesFlag, jsonFlag},
+		Flags: []cli.Flag{deadlineFlag, dryRunFlag, yesFlag, jsonFlag},
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return &usageError{"apply needs at least one update file", "apply"}
 			}
-			if c.Duration("timeout") <= 0 {
-				return &usageError{"the timeout has to be positive", "apply"}
+			if c.Duration("deadline") <= 0 {
+				return &usageError{"the deadline has to be positive", "apply"}
 			}
 			files, opt := c.Args().Slice(), h.options(c)
 			if h.asks(c) && !opt.DryRun {
@@ -81,7 +81,7 @@ Examples:
 
 // options takes the options of a change from the command line.
 func (h *host) options(c *cli.Context) update.Options {
-	opt := update.Options{Timeout: c.Duration("timeout"), DryRun: c.Bool("dry-run")}
+	opt := update.Options{Deadline: c.Duration("deadline"), DryRun: c.Bool("dry-run")}
 	if !c.Bool("json") {
 		opt.Progress = newProgress(h.err, h.errTerminal).event
 	}

@@ -68,6 +68,9 @@ Exit codes, the same for every command:
    2  usage: the command line makes no sense
    3  refused: lupatch understood and will not do it; the message has an
       identifier, the reason and a remedy (docs/refusals.md)
+   4  taken back: tasks kept using what was to be replaced until the deadline
+   5  unfinished: taking a change back waits for tasks, or was not possible yet;
+      ` + "`lupatch recover`" + ` ends it
 
 Examples:
    lupatch doctor                     can this host build and apply updates?
@@ -122,6 +125,7 @@ func (h *host) commands() []*cli.Command {
 		h.applyCommand(),
 		h.statusCommand(),
 		h.rollbackCommand(),
+		h.recoverCommand(),
 		h.doctorCommand(),
 		labCommand(),
 	}

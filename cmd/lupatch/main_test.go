@@ -117,13 +117,13 @@ func TestAskingAboutSeveral(t *testing.T) {
 	}
 }
 
-// A change that could not be undone is a failure, whatever it began with.
+// A change that could not be undone is unfinished, whatever it began with.
 func TestUnfinishedIsNoRefusal(t *testing.T) {
 	h, out, errs := terminal(t, "")
 	app := newApp(h)
 	app.Metadata[jsonKey] = true
 	err := &update.UndoError{Cause: refuse.New(refuse.TransitionReversed, "x", "y"), Undo: context.DeadlineExceeded, Step: "loading", Name: "x"}
-	if code := h.report(app, err); code != exitFailure || !strings.Contains(out.String(), `"error"`) || !strings.Contains(errs.String(), "not finished") {
+	if code := h.report(app, err); code != exitUnfinished || !strings.Contains(out.String(), `"unfinished"`) || !strings.Contains(errs.String(), "not finished") {
 		t.Error(code, out, errs)
 	}
 	if code := h.report(app, cli.Exit("", 42)); code != 42 {
@@ -157,10 +157,10 @@ func TestPermute(t *testing.T) {
 		"--debug":                        "--debug",
 		"status":                         "status",
 		"apply a --json b":               "apply --json a b",
-		"apply a --timeout 5s b -y":      "apply --timeout 5s -y a b",
-		"apply a --timeout=5s b":         "apply --timeout=5s a b",
+		"apply a --deadline 5s b -y":     "apply --deadline 5s -y a b",
+		"apply a --deadline=5s b":        "apply --deadline=5s a b",
 		"apply a -- --json":              "apply a -- --json",
-		"apply a --timeout":              "apply --timeout a",
+		"apply a --deadline":             "apply --deadline a",
 		"apply - --json":                 "apply --json -",
 		"--debug apply a --json":         "--debug apply --json a",
 		"lab run --nic e1000 -- ls -l a": "lab run --nic e1000 -- ls -l a",

@@ -15,11 +15,12 @@ import (
 	"github.com/lupatch/lupatch/update"
 )
 
-// The exit codes; refuse.ExitCode is the third.
+// The exit codes; refuse.ExitCode is the third, refuse.ReversedCode the fourth.
 const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2
+	exitOK         = 0
+	exitFailure    = 1
+	exitUsage      = 2
+	exitUnfinished = 5
 )
 
 // jsonKey is where a command leaves whether --json was given.
@@ -50,7 +51,7 @@ type refusal struct {
 }
 
 // report tells the user how a command ended and gives the exit code. A refusal
-// within a change that could not be undone is a failure, not a refusal. After
+// within a change that could not be undone is no refusal. After
 // this nothing is printed any more, so errors of writing have nowhere to go.
 func (h *host) report(app *cli.App, err error) int {
 	asJSON, _ := app.Metadata[jsonKey].(bool)
@@ -68,8 +69,11 @@ func (h *host) report(app *cli.App, err error) int {
 		fmt.Fprintf(h.err, "lupatch: %s\nsee: %s\n", e.text, help)
 		return exitUsage
 	}
-	var unfinished *update.UndoError
-	if e, ok := refuse.As(err); ok && !errors.As(err, &unfinished) {
+	var half *update.UndoError
+	if errors.As(err, &half) {
+		return h.reportUnfinished(half, asJSON)
+	}
+	if e, ok := refuse.As(err); ok {
 		if asJSON {
 			printJSON(h.out, map[string]any{"refused": refusal{e.ID, e.Where, e.Detail, e.Advice(), e.Help}})
 		}
@@ -77,11 +81,15 @@ func (h *host) report(app *cli.App, err error) int {
 		if e.Where != "" {
 			sentence = e.Where + ": " + sentence
 		}
-		fmt.Fprintf(h.err, "lupatch: refused (%s): %s\nremedy: %s\n", e.ID, oneLine(sentence), oneLine(e.Advice()))
+		verb := "refused"
+		if e.Code() == refuse.ReversedCode {
+			verb = "taken back"
+		}
+		fmt.Fprintf(h.err, "lupatch: %s (%s): %s\nremedy: %s\n", verb, e.ID, oneLine(sentence), oneLine(e.Advice()))
 		if e.Help != "" {
 			fmt.Fprintf(h.err, "\n%s\n", strings.TrimRight(e.Help, "\n"))
 		}
-		return refuse.ExitCode
+		return e.Code()
 	}
 	if errors.As(err, &own) {
 		// A command with exit codes of its own: lab run has those of what it ran.

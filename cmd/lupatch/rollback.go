@@ -20,20 +20,20 @@ func (h *host) rollbackCommand() *cli.Command {
 it, the newest first: they are shown and you are asked, or --yes says so. The
 version below comes into force. Its module leaves memory if nothing can reach it any more; if that is
 not certain it stays, disabled and harmless, and the reason is given. If tasks
-do not leave its code until the timeout, the update stays in force. Needs root.
+do not leave its code until the deadline, the update stays in force. Needs root.
 
 Examples:
    lupatch rollback                   the newest update
    lupatch rollback fix_mtu
    lupatch rollback --yes first       with all that stands on it
    lupatch rollback --dry-run         which one would it be?`,
-		Flags: []cli.Flag{timeoutFlag, dryRunFlag, yesFlag, jsonFlag},
+		Flags: []cli.Flag{deadlineFlag, dryRunFlag, yesFlag, jsonFlag},
 		Action: func(c *cli.Context) error {
 			if c.NArg() > 1 {
 				return &usageError{"rollback takes one update at a time", "rollback"}
 			}
-			if c.Duration("timeout") <= 0 {
-				return &usageError{"the timeout has to be positive", "rollback"}
+			if c.Duration("deadline") <= 0 {
+				return &usageError{"the deadline has to be positive", "rollback"}
 			}
 			name, opt := c.Args().First(), h.options(c)
 			opt.Later = c.Bool("yes")

@@ -49,14 +49,21 @@ const (
 // Record is one line.
 type Record struct {
 	Time time.Time `json:"time"`
-	// Change is the same for all records of one change, Kind what it does:
+	// Change is the same for all records of one change, Kind what it does, such as
 	// apply or rollback.
 	Change string `json:"change"`
 	Kind   string `json:"kind"`
+	// Boot and Release are the kernel's boot id and release, Steps is how many steps
+	// there are to be; in the first record of a change.
+	Boot    string `json:"boot,omitempty"`
+	Release string `json:"release,omitempty"`
+	Steps   int    `json:"steps,omitempty"`
 	// Update is the update the step belongs to, Module the name under which its
-	// module is loaded; both empty for the change as a whole, which has Updates.
+	// module is loaded, BuildID that of the module in hex; all empty for the change
+	// as a whole, which has Updates.
 	Update  string   `json:"update,omitempty"`
 	Module  string   `json:"module,omitempty"`
+	BuildID string   `json:"build_id,omitempty"`
 	Updates []string `json:"updates,omitempty"`
 	Step    string   `json:"step,omitempty"`
 	State   State    `json:"state"`
@@ -126,11 +133,17 @@ func (j *Journal) Append(r Record) error {
 	if len(b) >= MaxLine {
 		return fmt.Errorf("writing the journal: a record of %d bytes", len(b))
 	}
-	if _, err := j.f.Write(append(b, '\n')); err != nil {
+	before, err := j.f.Stat()
+	if err != nil {
 		return fmt.Errorf("writing the journal: %w", err)
 	}
-	if err := j.f.Sync(); err != nil {
-		return fmt.Errorf("writing the journal: %w", err)
+	_, err = j.f.Write(append(b, '\n'))
+	if err == nil {
+		err = j.f.Sync()
+	}
+	if err != nil {
+		// What a full disk took of the line must not spoil the next one.
+		return fmt.Errorf("writing the journal: %w", errors.Join(err, j.f.Truncate(before.Size())))
 	}
 	return nil
 }

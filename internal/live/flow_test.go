@@ -193,7 +193,7 @@ func tenRounds(g guest) {
 	if after := g.modules(); after != before {
 		g.t.Errorf("modules before:\n%s\nafter:\n%s", before, after)
 	}
-	if got := g.sh("ls /var/lib/lupatch/updates /sys/kernel/livepatch; cat /sys/kernel/debug/tracing/enabled_functions"); strings.ContainsAny(got, "_ ") {
+	if got := g.sh("ls /var/lib/lupatch/updates/* /sys/kernel/livepatch; cat /sys/kernel/debug/tracing/enabled_functions"); strings.ContainsAny(got, "_ ") {
 		g.t.Errorf("left behind:\n%s", got)
 	}
 }

@@ -143,12 +143,12 @@ func asleep(g guest, s sleeper) {
 	checkStack(g, p, u.name, s)
 
 	// A deadline ends in the state before.
-	g.refused(refuse.TransitionReversed, []string{s.stack[0], fmt.Sprintf("cat (%d)", p.PID)}, "rollback", "--timeout", "4s", u.name)
+	g.refused(refuse.TransitionReversed, []string{s.stack[0], fmt.Sprintf("cat (%d)", p.PID)}, "rollback", "--deadline", "4s", u.name)
 	g.wantStatus(u.name + " applied")
 	checkStack(g, p, u.name, s)
 
 	// With time enough it is the task that ends it.
-	back := g.background(g.t.Context(), "lupatch", "rollback", "--json", "--timeout", "2m", u.name)
+	back := g.background(g.t.Context(), "lupatch", "rollback", "--json", "--deadline", "2m", u.name)
 	g.awaitBlocker(p.PID, lupatch.StateReversing)
 	g.wantErrno(g.Rmmod(g.t.Context(), u.name), unix.EWOULDBLOCK)
 	select {
@@ -201,10 +201,10 @@ func checkStack(g guest, p *lab.Process, module string, s sleeper) {
 func asleepInShipped(g guest) {
 	u := update(g.t, "shipped")
 	p := g.sleep("shipped", "shipped_show")
-	g.refused(refuse.TransitionReversed, []string{"shipped_show", fmt.Sprintf("cat (%d)", p.PID)}, "apply", "--timeout", "4s", g.file(u))
+	g.refused(refuse.TransitionReversed, []string{"shipped_show", fmt.Sprintf("cat (%d)", p.PID)}, "apply", "--deadline", "4s", g.file(u))
 	g.wantStatus("")
 	g.wantLoaded(u.name, false)
-	apply := g.background(g.t.Context(), "lupatch", "apply", "--json", "--timeout", "2m", g.file(u))
+	apply := g.background(g.t.Context(), "lupatch", "apply", "--json", "--deadline", "2m", g.file(u))
 	g.awaitBlocker(p.PID, lupatch.StateApplying)
 	g.openGate(true)
 	if r := g.wait(p); strings.TrimSpace(string(r.Stdout)) != "shipped" {

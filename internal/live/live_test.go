@@ -220,15 +220,19 @@ func (g guest) refused(id refuse.ID, words []string, verb string, args ...string
 func (g guest) checkRefusal(r *lab.Result, id refuse.ID, words ...string) {
 	g.t.Helper()
 	var answer struct{ Refused *refusal }
-	if r.Code != refuse.ExitCode {
-		g.t.Fatalf("exit code %d, want %d\n%s%s", r.Code, refuse.ExitCode, r.Stdout, r.Stderr)
+	verb, code := "refused", refuse.New(id, "", "").Code()
+	if code == refuse.ReversedCode {
+		verb = "taken back"
+	}
+	if r.Code != code {
+		g.t.Fatalf("exit code %d, want %d\n%s%s", r.Code, code, r.Stdout, r.Stderr)
 	}
 	g.decode(r, &answer)
 	if answer.Refused == nil || answer.Refused.ID != id || answer.Refused.Remedy == "" {
 		g.t.Fatalf("want the refusal %s\n%s%s", id, r.Stdout, r.Stderr)
 	}
 	text, _, _ := strings.Cut(string(r.Stderr), "\n")
-	for _, w := range append(words, fmt.Sprintf("refused (%s)", id)) {
+	for _, w := range append(words, fmt.Sprintf("%s (%s)", verb, id)) {
 		if !strings.Contains(text, w) {
 			g.t.Errorf("%q does not mention %q", text, w)
 		}

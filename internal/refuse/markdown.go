@@ -17,7 +17,8 @@ func Markdown() string {
 # Refusals
 
 What lupatch understood and will not do, it refuses: one sentence that names
-what was met and where, an identifier, what to do about it, and exit code ` + fmt.Sprint(ExitCode) + `.
+what was met and where, an identifier, what to do about it, and exit code ` + fmt.Sprint(ExitCode) + `
+(` + fmt.Sprint(ReversedCode) + " for `" + string(TransitionReversed) + "`" + `, where something was done and taken back).
 Identifiers are stable. With ` + "`--json`" + ` a refusal is an object on standard output:
 
 ` + "```json" + `

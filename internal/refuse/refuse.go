@@ -10,8 +10,13 @@ import (
 	"fmt"
 )
 
-// ExitCode is the exit status of a command that ended in a refusal.
-const ExitCode = 3
+const (
+	// ExitCode is the exit status of a command that ended in a refusal.
+	ExitCode = 3
+	// ReversedCode is that of one whose change was taken back because tasks kept
+	// using what it replaces.
+	ReversedCode = 4
+)
 
 // ID names one kind of refusal. It is stable: scripts and reports match on it.
 type ID string
@@ -37,6 +42,14 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("%s: %s: %s", e.ID, e.Where, e.Detail)
 	}
 	return fmt.Sprintf("%s: %s", e.ID, e.Detail)
+}
+
+// Code is the exit status of a command that ends with it.
+func (e *Error) Code() int {
+	if e.ID == TransitionReversed {
+		return ReversedCode
+	}
+	return ExitCode
 }
 
 // Advice is what the reader can do about it.

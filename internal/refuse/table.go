@@ -47,6 +47,8 @@ const (
 	TransitionReversed ID = "transition-reversed"
 	UnloadUnsafe       ID = "unload-unsafe"
 	KernelBusy         ID = "kernel-busy"
+	Barred             ID = "barred"
+	Unfinished         ID = "unfinished-change"
 )
 
 // Entry documents one refusal.
@@ -96,9 +98,11 @@ var Table = []Entry{
 	{LoadRefused, "the kernel refused to load the update", "see the kernel's messages in the detail"},
 	{NotPermitted, "this needs root (CAP_SYS_MODULE)", "run it as root, outside containers that drop the capability"},
 	{NoLivepatch, "this kernel has no livepatch support", "boot a kernel with CONFIG_LIVEPATCH=y"},
-	{TransitionReversed, "tasks kept using code that is being replaced until the deadline, so the update was taken back", "see the tasks named, or give a longer --timeout"},
+	{TransitionReversed, "tasks kept using code that is being replaced until the deadline, so the update was taken back", "see the tasks named, or give a longer --deadline"},
 	{UnloadUnsafe, "code or data of the update may still be reached, so its module stays in memory", "nothing: it is disabled and harmless; it goes with the next boot"},
 	{KernelBusy, "a transition of another livepatch is still running; the kernel does one at a time", "wait until `lupatch status` shows it done, or see there which tasks hold it up"},
+	{Barred, "the update has brought this host down, or was rolled back by its probation, twice", "find out why; `lupatch recover --unbar NAME` allows it again"},
+	{Unfinished, "an earlier change was interrupted, or waits for tasks, and is neither in force nor taken back", "run `lupatch recover`, which completes it or takes it back"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.

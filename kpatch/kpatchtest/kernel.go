@@ -14,9 +14,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // Kernel is a fake kernel; it implements kpatch.Syscalls.
@@ -34,15 +36,22 @@ func New(root string) *Kernel {
 	if k.exists("/fake") {
 		return k
 	}
+	k.boot(Release)
+	return k
+}
+
+func (k *Kernel) boot(release string) {
 	k.mkdir("/sys/kernel/livepatch")
 	k.mkdir("/fake/sticky")
-	k.write("/proc/sys/kernel/osrelease", Release+"\n")
+	k.write("/proc/sys/kernel/osrelease", release+"\n")
+	k.write("/proc/cmdline", "root=/dev/sda1 quiet\n")
+	k.write("/proc/uptime", "5000.25 9000.50\n")
+	k.write(bootID, "1\n")
 	k.write("/sys/kernel/notes", note(BuildID("vmlinux")))
 	k.write("/proc/modules", "")
 	k.write("/dev/kmsg", "")
 	k.AddModule("e1000", BuildID("e1000"))
 	k.AddTask(Task{PID: 1, Comm: "systemd", Stack: []string{"do_epoll_wait", "__x64_sys_epoll_wait", "entry_SYSCALL_64_after_hwframe"}})
-	return k
 }
 
 func (k *Kernel) path(elem ...string) string {
@@ -92,6 +101,28 @@ func note(id string) string {
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(raw)))
 	b = binary.LittleEndian.AppendUint32(b, 3)
 	return string(b) + "GNU\x00" + string(raw)
+}
+
+// bootID is where the number of the boot is.
+const bootID = "/proc/sys/kernel/random/boot_id"
+
+// Reboot leaves the files of the host and nothing else: what was loaded is gone. The
+// kernel that boots has this release and these words on its command line.
+func (k *Kernel) Reboot(release string, words ...string) {
+	n, err := strconv.Atoi(k.read(bootID))
+	must(err)
+	for _, dir := range []string{"/sys", "/proc", "/dev", "/fake"} {
+		must(os.RemoveAll(k.path(dir)))
+	}
+	k.boot(release)
+	k.write(bootID, fmt.Sprintln(n+1))
+	k.write("/proc/cmdline", strings.Join(words, " ")+"\n")
+	k.SetUptime(20 * time.Second)
+}
+
+// SetUptime sets how long ago the kernel has booted.
+func (k *Kernel) SetUptime(d time.Duration) {
+	k.write("/proc/uptime", fmt.Sprintf("%.2f 1.00\n", d.Seconds()))
 }
 
 // AddModule puts a module in memory, without a transition or a check.
