@@ -40,6 +40,12 @@ type Status struct {
 	Transition *kpatch.Progress `json:"transition,omitempty"`
 	// Missing says of updates what they stand on and the kernel does not run.
 	Missing []string `json:"missing,omitempty"`
+	// Open are changes that have not ended, see Host.Recover. AfterBoot names the
+	// updates that the next boot of this kernel applies again, the oldest first, and
+	// Barred says which it does not, and why. All three are the journal's.
+	Open      []Recovered       `json:"open,omitempty"`
+	AfterBoot []string          `json:"after_boot"`
+	Barred    map[string]string `json:"barred,omitempty"`
 	// Damaged names stored updates that cannot be read, with the reason.
 	Damaged map[string]string `json:"damaged,omitempty"`
 }
@@ -86,7 +92,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	out := &Status{Release: state.Release, Units: []UnitStatus{}, Updates: []UpdateStatus{}, Foreign: []kpatch.Livepatch{}, Resident: []UpdateStatus{}}
 	out.Foreign = append(out.Foreign, state.Foreign...)
 	out.Missing = state.Missing()
-	since := h.times()
+	since := out.remember(h)
 	for i := range state.Updates {
 		u := &state.Updates[i]
 		d := describe(*u, since)
@@ -154,18 +160,41 @@ func describe(u versions.Update, since map[string]time.Time) UpdateStatus {
 	return s
 }
 
-// times says when each module was loaded last. A journal that cannot be read
-// costs the times, not the status.
-func (h *Host) times() map[string]time.Time {
-	list, err := journal.Read(h.journalPath())
+// remember fills in what the journal says, and when each module was loaded last. A
+// journal that cannot be read costs that, not the status.
+func (s *Status) remember(h *Host) map[string]time.Time {
+	s.AfterBoot = []string{}
+	since := make(map[string]time.Time)
+	records, err := journal.Read(h.journalPath())
 	if err != nil {
 		logrus.Warnf("%v", err)
 	}
-	out := make(map[string]time.Time)
-	for _, r := range list {
-		if (r.Kind == string(KindApply) || r.Kind == string(KindReapply)) && r.Step == "loading" && r.State == journal.Done {
-			out[r.Module] = r.Time
+	for _, r := range records {
+		if (r.Kind == string(KindApply) || r.Kind == string(KindReapply)) && r.Step == loadingStep && r.State == journal.Done {
+			since[r.Module] = r.Time
 		}
 	}
-	return out
+	boot, err := h.Kernel.BootID()
+	if err != nil {
+		logrus.Warnf("%v", err)
+	}
+	list := history(records)
+	barred := bars(list, boot)
+	for _, u := range installed(list, s.Release) {
+		s.AfterBoot = append(s.AfterBoot, u.name)
+	}
+	for _, p := range list {
+		if p.open() {
+			s.Open = append(s.Open, Recovered{Change: p.id, Kind: p.kind, Updates: p.names})
+		}
+		for _, u := range p.updates {
+			if why := barred[u.buildID]; why != "" {
+				if s.Barred == nil {
+					s.Barred = make(map[string]string)
+				}
+				s.Barred[u.name] = why
+			}
+		}
+	}
+	return since
 }

@@ -86,12 +86,38 @@ func printStatus(w io.Writer, s *update.Status) {
 			fmt.Fprintf(w, "  %s\n", t)
 		}
 	}
+	for _, o := range s.Open {
+		fmt.Fprintf(w, "%s of %s has not ended: run `lupatch recover`\n", o.Kind, strings.Join(o.Updates, ", "))
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Barred)) {
+		fmt.Fprintf(w, "%s is barred: %s\n", name, s.Barred[name])
+	}
+	for _, line := range atBoot(s) {
+		fmt.Fprintln(w, line)
+	}
 	for _, m := range s.Missing {
 		fmt.Fprintf(w, "%s: somebody else disabled that; roll back what stands on it\n", m)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Damaged)) {
 		fmt.Fprintf(w, "the stored copy of %s cannot be read: %s\n", name, s.Damaged[name])
 	}
+}
+
+// atBoot says where the next boot differs from now.
+func atBoot(s *update.Status) (out []string) {
+	now := map[string]bool{}
+	for _, u := range s.Updates {
+		now[u.Update] = true
+		if u.State == update.StateApplied && !slices.Contains(s.AfterBoot, u.Update) && len(s.Open) == 0 {
+			out = append(out, u.Update+" will not be there after a boot: the journal does not have it")
+		}
+	}
+	for _, name := range s.AfterBoot {
+		if !now[name] && s.Barred[name] == "" {
+			out = append(out, name+" is not in force, and the next boot applies it again: `lupatch recover --boot` does so now")
+		}
+	}
+	return out
 }
 
 func foreignState(p kpatch.Livepatch) string {
