@@ -4,6 +4,7 @@
 # make test     every test but the long runs
 # make build    bin/lupatch
 # make evidence-corpus CORPUS=DIR [N=60]   what share of real fixes becomes an update
+# make evidence-crash   kill -9 and power-off at every record of the journal
 # make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
 #
 # Nothing but Debian packages and Go modules is fetched. Caches are kept below
@@ -24,7 +25,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ
+.PHONY: build demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash
 
 build: bin/lupatch
 
@@ -105,6 +106,12 @@ evidence-differ: deps
 	$(GO) build -buildvcs=false -trimpath -ldflags '-s -w' -o bin/diffone ./internal/evidence/objpair/diffone
 	bin/corpus -corpus $(CORPUS) -kernel $(KERNEL) -kpatch $(KPATCH_DIR)/usr/lib/kpatch/create-diff-object \
 	    -explained docs/evidence/differ-explained.tsv $(DIFFER_OUT)
+
+# Every point, some 40 minutes on an idle machine; goes on where it was interrupted
+# as long as the tree is the same.
+evidence-crash: deps
+	PATH="$(dir $(GO)):$$PATH" LUPATCH_EVIDENCE_CRASH="$(CURDIR)/docs/evidence/crash-$(KERNEL).tsv" \
+	    $(GO) test ./internal/live -run '^TestCrash$$' -count=1 -timeout 4h -v
 
 generate:
 	$(GO) generate ./...

@@ -38,8 +38,7 @@ type Change struct {
 	Boot, Release string
 	Updates       []string
 	Steps         []Step
-	// UndoTime bounds each undo; DefaultDeadline if zero. A reversal waits for
-	// tasks too, but only for those that have moved in the meantime.
+	// UndoTime bounds each undo; DefaultDeadline if zero.
 	UndoTime time.Duration
 
 	final bool
@@ -78,7 +77,7 @@ func (e *UndoError) Error() string {
 
 // newChange begins a change on the kernel that runs.
 func (h *Host) newChange(kind Kind, opt *Options) (*Change, error) {
-	c := &Change{ID: fmt.Sprintf("%s-%s-%d", time.Now().UTC().Format("20060102T150405.000000"), kind, os.Getpid()), Kind: kind, UndoTime: opt.deadline()}
+	c := &Change{ID: fmt.Sprintf("%s-%s-%d", time.Now().UTC().Format("20060102T150405.000000"), kind, os.Getpid()), Kind: kind, UndoTime: max(opt.deadline(), shortestReversal)}
 	var err error
 	if c.Boot, err = h.Kernel.BootID(); err != nil {
 		return nil, err

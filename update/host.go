@@ -36,6 +36,11 @@ const (
 	DefaultDeadline = 60 * time.Second
 )
 
+// shortestReversal is how long a way back may take at least, however short the
+// deadline of the way there is: it waits for tasks too, for all that have moved in the
+// meantime, and the kernel looks at those that sleep once a second.
+var shortestReversal = 10 * time.Second
+
 // Host is the host that is changed.
 type Host struct {
 	// Root is put before every path; empty on a real host.
@@ -71,7 +76,7 @@ type Event struct {
 
 // Options are the same for every change.
 type Options struct {
-	// Deadline for a transition, and for a reversal; DefaultDeadline if zero.
+	// Deadline for a transition; DefaultDeadline if zero.
 	Deadline time.Duration
 	// Wait, in a recovery, is without a deadline.
 	Wait bool

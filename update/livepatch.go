@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sirupsen/logrus"
+
 	"github.com/lupatch/lupatch/internal/journal"
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -153,7 +155,10 @@ func (h *Host) takeBack(ctx context.Context, module string, escapes []string, pr
 	}
 	err = h.Kernel.Unload(ctx, module, escapes)
 	if e, ok := refuse.As(err); ok && (e.ID == refuse.UnloadUnsafe || e.ID == refuse.NotApplied) {
-		return nil // it stays, disabled and harmless, and status shows it
+		if e.ID == refuse.UnloadUnsafe {
+			logrus.Warnf("the module %s stays in memory, disabled: %s", module, e.Detail)
+		}
+		return nil
 	}
 	return err
 }

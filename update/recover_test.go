@@ -265,6 +265,9 @@ func TestUnfinishedRefuses(t *testing.T) {
 // A reversal that waits for a task is left open, and ended once the task is gone.
 func TestStuckIsFinishedLater(t *testing.T) {
 	m := newMachine(t)
+	before := shortestReversal
+	t.Cleanup(func() { shortestReversal = before })
+	shortestReversal = 0
 	m.fake.AddTask(inOld)
 	_, err := m.Apply(t.Context(), []string{m.file(first())}, Options{Deadline: 200 * time.Millisecond, Progress: func(e Event) {
 		if e.Step == "transition" && e.State == journal.Begin && e.Transition == nil {
