@@ -68,6 +68,11 @@ func (h *Host) open(file string, opt *Options) (*livepatch, error) {
 	if l.buildID == "" {
 		return nil, refuse.New(refuse.NotAnUpdate, file, "its module has no build id")
 	}
+	if name, err := kpatch.ModuleName(image); err != nil {
+		return nil, err
+	} else if name != m.Name {
+		return nil, refuse.New(refuse.NotAnUpdate, file, "its manifest is that of %s, the module is %s", m.Name, name)
+	}
 	return l, nil
 }
 

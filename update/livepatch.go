@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sirupsen/logrus"
@@ -131,7 +133,52 @@ func (l *livepatch) load(ctx context.Context) error {
 			return err
 		}
 	}
-	return l.h.Kernel.Load(ctx, image, "")
+	if err := l.h.Kernel.Load(ctx, image, ""); err != nil {
+		return err
+	}
+	err := l.compare()
+	if err != nil {
+		// A step that fails has had no effect.
+		limited, cancel := context.WithTimeout(context.WithoutCancel(ctx), shortestReversal)
+		defer cancel()
+		if uerr := l.takeBack(limited); uerr != nil {
+			return &UndoError{Cause: err, Undo: uerr, Step: loadingStep, Name: l.manifest.Name}
+		}
+	}
+	return err
+}
+
+// compare holds what the kernel got against what the manifest says: versions and
+// conflicts were judged by that.
+func (l *livepatch) compare() error {
+	p, err := l.h.Kernel.Livepatch(l.module)
+	if err != nil {
+		return err
+	}
+	told, got := map[string]bool{}, map[string]bool{}
+	for _, u := range l.manifest.Units {
+		for _, f := range u.Functions {
+			if !f.New {
+				told[fmt.Sprintf("%s of %s", f.Name, u.Name)] = true
+			}
+		}
+	}
+	for _, o := range p.Objects {
+		for _, f := range o.Functions {
+			got[fmt.Sprintf("%s of %s", f.Name, o.Name)] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(told)) {
+		if !got[name] {
+			return refuse.New(refuse.NotAnUpdate, l.manifest.Name, "its manifest says that it replaces %s, and the module does not", name)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(got)) {
+		if !told[name] {
+			return refuse.New(refuse.NotAnUpdate, l.manifest.Name, "it replaces %s, of which its manifest says nothing", name)
+		}
+	}
+	return nil
 }
 
 func (l *livepatch) takeBack(ctx context.Context) error {

@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -22,6 +24,9 @@ const (
 	MaxLine = 1 << 20
 	// MaxSize bounds a journal that is read: a hundred thousand changes.
 	MaxSize = 256 << 20
+	// Reserve is the room for the records of a change: two for each step, of some 200
+	// bytes, and one or two with a list of tasks.
+	Reserve = 128 << 10
 )
 
 // State is how far a step, or with an empty step the whole change, has come.
@@ -89,6 +94,10 @@ func Open(path string) (*Journal, error) {
 		f.Close()
 		return nil, fmt.Errorf("repairing the journal: %w", err)
 	}
+	if err := reserve(f); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("making room for the journal: %w", err)
+	}
 	// The file's name has to last as long as its content.
 	if err := SyncDir(filepath.Dir(path)); err != nil {
 		f.Close()
@@ -118,6 +127,21 @@ func repair(f *os.File) error {
 		return err
 	}
 	return f.Sync()
+}
+
+// reserve has the file system keep room for the records of a change behind the end
+// of the file, so that a disk that is full, or becomes it, is noticed before anything
+// is done. Not every file system can.
+func reserve(f *os.File) error {
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, st.Size(), Reserve)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return nil
+	}
+	return err
 }
 
 // Append writes a record and returns when it is on disk. A time that is not set
