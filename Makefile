@@ -3,6 +3,7 @@
 # make demo     three updates on a throwaway host, with what they need
 # make test     every test but the long runs
 # make build    bin/lupatch
+# make install  it and its systemd units, below DESTDIR
 # make evidence-corpus CORPUS=DIR [N=60]   what share of real fixes becomes an update
 # make evidence-crash   kill -9 and power-off at every record of the journal
 # make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
@@ -25,7 +26,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash
+.PHONY: build install demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash
 
 build: bin/lupatch
 
@@ -112,6 +113,13 @@ evidence-differ: deps
 evidence-crash: deps
 	PATH="$(dir $(GO)):$$PATH" LUPATCH_EVIDENCE_CRASH="$(CURDIR)/docs/evidence/crash-$(KERNEL).tsv" \
 	    $(GO) test ./internal/live -run '^TestCrash$$' -count=1 -timeout 4h -v
+
+# For hosts without a package: the program and its units, which are not enabled.
+DESTDIR ?=
+install: build
+	install -D -m 755 bin/lupatch $(DESTDIR)/usr/sbin/lupatch
+	install -d $(DESTDIR)/usr/lib/systemd/system
+	install -m 644 packaging/systemd/*.service packaging/systemd/*.timer $(DESTDIR)/usr/lib/systemd/system
 
 generate:
 	$(GO) generate ./...

@@ -15,10 +15,13 @@ const finisher = "lupatch-finish.service"
 
 var errNoSystemd = errors.New("systemd does not run here, or does not know " + finisher)
 
-// startFinisher has systemd finish an open change. Inside of a unit that does so
+// inFinisher is set in the environment of that unit.
+const inFinisher = "LUPATCH_FINISHER"
+
+// startFinisher has systemd finish an open change. Inside of the unit that does so
 // already it does nothing.
 func (h *host) startFinisher() error {
-	if h.kernel.Root != "" || os.Getenv("INVOCATION_ID") != "" {
+	if h.kernel.Root != "" || os.Getenv(inFinisher) != "" {
 		return errNoSystemd
 	}
 	// sd_booted(3) looks at the same place.
