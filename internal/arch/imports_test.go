@@ -42,6 +42,7 @@ var layer = map[string]int{
 	"internal/elfobj":    1,
 	"internal/deb":       1,
 	"internal/manifest":  1,
+	"internal/sign":      1,
 	"internal/journal":   1,
 	"internal/review":    1, // reads texts, knows no kernel
 	"internal/instances": 1, // reads sysfs

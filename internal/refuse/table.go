@@ -49,6 +49,12 @@ const (
 	KernelBusy         ID = "kernel-busy"
 	Barred             ID = "barred"
 	Unfinished         ID = "unfinished-change"
+	SignatureMissing   ID = "signature-missing"
+	SignatureUntrusted ID = "signature-untrusted"
+	SignatureWrong     ID = "signature-wrong"
+	PolicyWrong        ID = "policy-wrong"
+	KeyUnusable        ID = "key-unusable"
+	PIDNamespace       ID = "pid-namespace"
 )
 
 // Entry documents one refusal.
@@ -103,6 +109,12 @@ var Table = []Entry{
 	{KernelBusy, "a transition of another livepatch is still running; the kernel does one at a time", "wait until `lupatch status` shows it done, or see there which tasks hold it up"},
 	{Barred, "the update has brought this host down, or was rolled back by its probation, twice", "find out why; `lupatch recover --unbar NAME` allows it again"},
 	{Unfinished, "an earlier change was interrupted, or waits for tasks, and is neither in force nor taken back", "run `lupatch recover`, which completes it or takes it back"},
+	{SignatureMissing, "the host's policy requires a signature that the update does not have", "have it signed (`lupatch sign FILE.ko --key KEY`), and keep NAME.ko.minisig beside it; or alter /etc/lupatch/policy"},
+	{SignatureUntrusted, "the host's policy requires a signature, and the update's is by a key that is not in /etc/lupatch/trusted.d", "put the signer's public key or certificate there if you trust it, or have the update signed by one that is there"},
+	{SignatureWrong, "a signature of the update cannot be read, or is not one of this file; refused whatever the policy says, as the kernel does", "get the update and its signature anew from where they come, both of the same build"},
+	{PolicyWrong, "the host's policy file or a key it trusts cannot be read or understood; it is not taken for a policy that requires nothing", "correct the file named, see `lupatch verify --help`"},
+	{KeyUnusable, "a key or certificate to sign with cannot be used", "see the reason; `lupatch sign --generate NAME` makes keys"},
+	{PIDNamespace, "lupatch runs in a PID namespace, where it sees only some of the host's tasks and could not say which of them use code that is replaced", "run it on the host itself (nsenter --target 1 --pid --mount)"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.
