@@ -45,20 +45,16 @@ func ImageBuildID(image []byte) (string, error) {
 }
 
 // Renamed gives a copy of a module file that the kernel loads as name. An update
-// whose disabled copy must stay in memory is applied again this way. A signed
-// module is refused (LoadRefused): its signature covers the name.
+// whose disabled copy must stay in memory is applied again this way. A module
+// signature covers the name, so that the copy has none: where the kernel takes
+// only signed modules (Enforces) it takes no renamed one.
 func Renamed(image []byte, name string) ([]byte, error) {
 	if !reModule.MatchString(name) {
 		return nil, fmt.Errorf("renaming a module: %q cannot be a module's name", name)
 	}
-	old, err := ModuleName(image)
-	if err != nil {
+	image = manifest.Unsigned(image)
+	if _, err := ModuleName(image); err != nil {
 		return nil, err
-	}
-	if manifest.Signed(image) {
-		e := refuse.New(refuse.LoadRefused, old, "an earlier copy of it has to stay in memory, and a signed module cannot be loaded under a second name")
-		e.Remedy = "build the update again under another name, or apply it after the next boot"
-		return nil, e
 	}
 	off, err := nameField(image)
 	if err != nil {

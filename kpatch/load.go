@@ -102,9 +102,24 @@ func (k *Kernel) whyNotPermitted() string {
 		return "loading modules has been switched off until the next boot (kernel.modules_disabled)"
 	}
 	if mode := k.Lockdown(); mode != "" && mode != "none" {
-		return fmt.Sprintf("the kernel is locked down (%s) and takes only signed modules", mode)
+		return fmt.Sprintf("the kernel is locked down (%s) and takes only modules signed with a key that it has", mode)
 	}
 	return "loading a module was denied"
+}
+
+// Enforces says in a few words why the kernel takes only modules with a signature
+// of a key that it has itself; empty if it takes others, too. It does when told to
+// (CONFIG_MODULE_SIG_FORCE, module.sig_enforce) and when it is locked down, as with
+// Secure Boot.
+func (k *Kernel) Enforces() string {
+	if mode := k.Lockdown(); mode != "" && mode != "none" {
+		return "it is locked down (" + mode + ")"
+	}
+	// Absent without CONFIG_MODULE_SIG.
+	if s, err := k.attr("/sys/module/module/parameters/sig_enforce"); err == nil && s == "Y" {
+		return "it enforces signatures (module.sig_enforce)"
+	}
+	return ""
 }
 
 // Lockdown is the mode of the kernel's lockdown: none, integrity,

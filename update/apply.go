@@ -13,9 +13,12 @@ import (
 
 // Apply applies the update files, in the order given, as one change: all of them
 // or none. It needs root. Refusals are those of manifest.ReadModule,
-// versions.State.Check, kpatch.Kernel.Load, Unfinished, Barred and
-// TransitionReversed. When ctx ends it is taken back as at the deadline.
+// sign.ReadPolicy, sign.Policy.Check, versions.State.Check, kpatch.Kernel.Load,
+// PIDNamespace, Unfinished, Barred and TransitionReversed. When ctx ends it is taken back as at the deadline.
 func (h *Host) Apply(ctx context.Context, files []string, opt Options) ([]Result, error) {
+	if err := h.Kernel.SeesAllTasks(); err != nil {
+		return nil, err
+	}
 	if !opt.DryRun {
 		unlock, err := h.lock()
 		if err != nil {
@@ -30,6 +33,9 @@ func (h *Host) Apply(ctx context.Context, files []string, opt Options) ([]Result
 			return nil, err
 		}
 		list = append(list, l)
+	}
+	if err := vouchedFor(list); err != nil {
+		return nil, err
 	}
 	if err := h.checkAll(ctx, list); err != nil {
 		return nil, err
@@ -61,7 +67,11 @@ func (h *Host) open(file string, opt *Options) (*livepatch, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &livepatch{h: h, opt: opt, image: image, manifest: m, result: &Result{Update: m.Name, Manifest: m}}
+	verdict, err := h.vouch(file, image, m)
+	if err != nil {
+		return nil, err
+	}
+	l := &livepatch{h: h, opt: opt, image: image, manifest: m, verdict: verdict, result: &Result{Update: m.Name, Manifest: m, Warnings: verdict.Warnings}}
 	if l.buildID, err = kpatch.ImageBuildID(image); err != nil {
 		return nil, err
 	}

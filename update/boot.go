@@ -110,6 +110,10 @@ func (h *Host) reapply(ctx context.Context, u *pastUpdate, off bool, opt Options
 	if off {
 		return nil, errOff
 	}
+	// As it is not in force, the host may ask anew who vouches for it.
+	if err := vouchedFor([]*livepatch{l}); err != nil {
+		return nil, err
+	}
 	past, err := h.settledHistory()
 	if err != nil {
 		return nil, err

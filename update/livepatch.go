@@ -31,6 +31,8 @@ type Result struct {
 	// Resident says why the module stayed in memory after a rollback; empty if
 	// it did not.
 	Resident string `json:"resident,omitempty"`
+	// Warnings are about its signatures.
+	Warnings []string `json:"warnings,omitempty"`
 }
 
 // livepatch is the application of one update.
@@ -38,6 +40,7 @@ type livepatch struct {
 	h        *Host
 	opt      *Options
 	image    []byte
+	verdict  *Verdict
 	manifest *manifest.Manifest
 	buildID  string
 	module   string
@@ -90,7 +93,10 @@ func (l *livepatch) stage(ctx context.Context) error {
 		}
 	}
 	if l.module != l.manifest.Name {
-		// The name is tried here: a signed module cannot have another.
+		if err := l.renamable(); err != nil {
+			return err
+		}
+		// The name is tried here, before anything is done.
 		if _, err := kpatch.Renamed(l.image, l.module); err != nil {
 			return err
 		}
@@ -99,7 +105,7 @@ func (l *livepatch) stage(ctx context.Context) error {
 	if kept, err := l.h.Store.Get(l.module); err == nil {
 		l.kept = kept.BuildID == l.buildID
 	}
-	return l.h.Store.Put(l.module, l.image)
+	return l.h.Store.PutSigned(l.module, l.image, l.verdict.minisig)
 }
 
 // clear unloads a resident module of lupatch's.

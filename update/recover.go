@@ -81,6 +81,9 @@ func (h *Host) Recover(ctx context.Context, opt Options) ([]Recovered, error) {
 // recovering calls f with the lock, the history and the open journal, which is nil in
 // a dry run.
 func (h *Host) recovering(opt Options, f func(list []*past, j *journal.Journal, boot string) error) error {
+	if err := h.Kernel.SeesAllTasks(); err != nil {
+		return err
+	}
 	if !opt.DryRun {
 		unlock, err := h.lock()
 		if err != nil {

@@ -31,6 +31,9 @@ type rollback struct {
 // of versions.State.CheckRollback and TransitionReversed: then that update is in
 // force as before.
 func (h *Host) Rollback(ctx context.Context, name string, opt Options) ([]Result, error) {
+	if err := h.Kernel.SeesAllTasks(); err != nil {
+		return nil, err
+	}
 	if !opt.DryRun {
 		unlock, err := h.lock()
 		if err != nil {

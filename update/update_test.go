@@ -364,8 +364,14 @@ func TestNamesOfOthers(t *testing.T) {
 	if _, err := h.Rollback(t.Context(), "signed", update.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	h.put("/sys/module/module/parameters/sig_enforce", "Y\n")
 	_, err = h.Apply(t.Context(), []string{signed}, update.Options{})
-	refused(t, err, refuse.LoadRefused, "second name")
+	refused(t, err, refuse.LoadRefused, "breaks its signature")
+	h.put("/sys/module/module/parameters/sig_enforce", "N\n")
+	r, err := h.Apply(t.Context(), []string{signed}, update.Options{})
+	if err != nil || r[0].Module != "signed__2" {
+		t.Fatal(r, err)
+	}
 }
 
 func TestOneAtATime(t *testing.T) {

@@ -74,9 +74,12 @@ func (s Store) Get(module string) (*Stored, error) {
 // Remove takes an update out of the store; it may be absent.
 func (s Store) Remove(module string) error {
 	if err := os.Remove(s.Path(module)); errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return s.removeSignature(module)
 	} else if err != nil {
 		return fmt.Errorf("removing stored update %s: %w", module, err)
+	}
+	if err := s.removeSignature(module); err != nil {
+		return err
 	}
 	return journal.SyncDir(s.Dir)
 }

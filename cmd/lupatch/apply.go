@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sirupsen/logrus"
 	"github.com/urfave/cli/v2"
 
 	"github.com/lupatch/lupatch/update"
@@ -43,7 +44,8 @@ Examples:
 				return &usageError{"the deadline has to be positive", "apply"}
 			}
 			files, opt := c.Args().Slice(), h.options(c)
-			if h.asks(c) && !opt.DryRun {
+			asked := h.asks(c) && !opt.DryRun
+			if asked {
 				if err := h.review(c, files); err != nil {
 					return err
 				}
@@ -60,6 +62,9 @@ Examples:
 			key, verb := "applied", "applied"
 			if opt.DryRun {
 				key, verb = "would_apply", "can be applied"
+			}
+			if !asked && !c.Bool("json") {
+				warn(results)
 			}
 			if c.Bool("json") {
 				answer := map[string]any{key: results}
@@ -101,6 +106,7 @@ func (h *host) review(c *cli.Context, files []string) error {
 	if err != nil {
 		return err
 	}
+	warn(results)
 	for _, r := range results {
 		fmt.Fprintf(h.err, "%s: %s\n", r.Update, summary(r.Manifest))
 		for _, p := range r.Manifest.Review {
@@ -127,6 +133,19 @@ func (h *host) ask(question string) error {
 	}
 	fmt.Fprintln(h.err, "nothing was changed")
 	return quietError{}
+}
+
+// warn says what speaks against updates that are accepted, each sentence once.
+func warn(results []update.Result) {
+	said := map[string]bool{}
+	for _, r := range results {
+		for _, w := range r.Warnings {
+			if !said[w] {
+				logrus.Warn(w)
+			}
+			said[w] = true
+		}
+	}
 }
 
 func took(d time.Duration) string {

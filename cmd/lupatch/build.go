@@ -38,6 +38,7 @@ Examples:
    lupatch build --data max_users=write@pre fix.patch  also change a value in memory
    lupatch build --on first.ko --on second.ko third.patch
                                                        the source has those in
+   lupatch build --key ops.key --key ops.pem fix.patch also sign it, see lupatch sign
    lupatch build --json fix.patch | jq .path`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "the kernel's `RELEASE`, as uname -r says it (default: the running one)"},
@@ -47,8 +48,7 @@ Examples:
 			&cli.BoolFlag{Name: "cumulative", Usage: "carry all that the updates of --on change, too, so that one transition switches all of it"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "`FILE` to write (default: NAME.ko)"},
 			&cli.StringFlag{Name: "name", Usage: "the update's `NAME` (default: from the patch's file name)"},
-			&cli.StringFlag{Name: "sign-key", Usage: "private key `FILE` (PEM) to sign the update with"},
-			&cli.StringFlag{Name: "sign-cert", Usage: "certificate `FILE` that belongs to the key"},
+			keyFlag, certFlag, passwordFlag,
 			&cli.StringSliceFlag{Name: "data", Usage: "what to do about a changed initial value: `VAR=ACTION` with write@pre or write@post (write the new value before or after the transition; the one found comes back on rollback) or keep; ACTION alone is for all variables, FILE:VAR=ACTION for one file's"},
 			&cli.IntFlag{Name: "jobs", Aliases: []string{"j"}, Usage: "compilers at once (default: one a processor)"},
 			&cli.IntFlag{Name: "max-units", Value: kbuild.MaxUnits, Usage: "how many files may have to be compiled because of a changed header (or, given, because they call a function without ftrace site; else 60)"},
@@ -85,7 +85,7 @@ Examples:
 func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	opt := build.Options{
 		Patch: c.Args().First(), Dir: c.String("dir"), Release: c.String("kernel"), SourceVersion: c.String("source-version"),
-		On: c.StringSlice("on"), Cumulative: c.Bool("cumulative"), Output: c.String("output"), Name: c.String("name"), SignKey: c.String("sign-key"), SignCert: c.String("sign-cert"),
+		On: c.StringSlice("on"), Cumulative: c.Bool("cumulative"), Output: c.String("output"), Name: c.String("name"),
 		Jobs: c.Int("jobs"), AnyCompiler: c.Bool("any-compiler"), NoVerify: c.Bool("no-verify"), Fuzz: c.Int("fuzz"), Version: version,
 	}
 	if c.IsSet("max-units") {
@@ -101,8 +101,6 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	switch {
 	case c.NArg() != 1:
 		return opt, &usageError{"build needs one patch file", "build"}
-	case (opt.SignKey == "") != (opt.SignCert == ""):
-		return opt, &usageError{"--sign-key and --sign-cert belong together", "build"}
 	case opt.Cumulative && len(opt.On) == 0:
 		return opt, &usageError{"--cumulative is for an update on top of others: name them with --on", "build"}
 	case opt.Fuzz < 0:
@@ -126,7 +124,10 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 		}
 		opt.Release = unix.ByteSliceToString(u.Release[:])
 	}
-	return opt, nil
+	// Before the build: a wrong password is not worth waiting for.
+	var err error
+	opt.Keys, err = h.keys(c)
+	return opt, err
 }
 
 func printBuild(w io.Writer, r *build.Result) {

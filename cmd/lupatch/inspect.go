@@ -13,6 +13,7 @@ import (
 	"github.com/lupatch/lupatch/internal/disasm"
 	"github.com/lupatch/lupatch/internal/instances"
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/sign"
 )
 
 func (h *host) inspectCommand() *cli.Command {
@@ -23,7 +24,8 @@ func (h *host) inspectCommand() *cli.Command {
 		Description: `Shows the units and functions an update changes, with their sizes, what it needs
 of the kernel, when it takes effect and what a person should review. On the kernel
 that the update is for it also lists for which devices, modules and values the old
-code has already run. The file is checked first: one that is damaged is refused.
+code has already run. Signatures are held against the keys that this host trusts (see
+lupatch verify). The file is checked first: one that is damaged is refused.
 Needs no privilege.
 
 Examples:
@@ -52,15 +54,19 @@ Examples:
 			if err != nil {
 				return err
 			}
+			signatures, err := h.signatures(c.Args().First(), file)
+			if err != nil {
+				return err
+			}
 			if c.Bool("json") {
 				return printJSON(h.out, struct {
 					*manifest.Manifest
-					Signed bool              `json:"signed"`
-					Ran    []instances.Point `json:"already_run_here,omitempty"`
-					Disasm []disasm.Function `json:"disasm,omitempty"`
-				}{m, manifest.Signed(file), ran, code})
+					Signatures []sign.Signature  `json:"signatures"`
+					Ran        []instances.Point `json:"already_run_here,omitempty"`
+					Disasm     []disasm.Function `json:"disasm,omitempty"`
+				}{m, signatures, ran, code})
 			}
-			printManifest(h.out, m, manifest.Signed(file))
+			printManifest(h.out, m, signatures)
 			list(h.out, "on this host", lines(ran))
 			printCode(h.out, code)
 			return nil
@@ -112,7 +118,7 @@ func standsOn(m *manifest.Manifest) string {
 	return s
 }
 
-func printManifest(w io.Writer, m *manifest.Manifest, signed bool) {
+func printManifest(w io.Writer, m *manifest.Manifest, signatures []sign.Signature) {
 	line := func(name, format string, args ...any) {
 		if s := fmt.Sprintf(format, args...); s != "" {
 			fmt.Fprintf(w, "%-10s %s\n", name, s)
@@ -127,7 +133,12 @@ func printManifest(w io.Writer, m *manifest.Manifest, signed bool) {
 	line("source", "%s (patch sha256 %.16s…)", strings.TrimSpace(m.Source.Version+" "+strings.Join(m.Source.Files, ", ")), m.Source.SHA256)
 	line("made by", "lupatch %s, %s, %s", m.Tools.Lupatch, m.Tools.Compiler, ago(m.Created))
 	line("stands on", "%s", standsOn(m))
-	line("signed", "%s", map[bool]string{true: "yes", false: "no"}[signed])
+	if len(signatures) == 0 {
+		line("signed", "no")
+	}
+	for _, s := range signatures {
+		line("signed", "%s", s)
+	}
 
 	fmt.Fprintln(w)
 	t := newTable(w, "unit", "from", "to", "functions verified", "build id")

@@ -122,6 +122,8 @@ func (h *host) commands() []*cli.Command {
 	return []*cli.Command{
 		h.buildCommand(),
 		h.inspectCommand(),
+		h.signCommand(),
+		h.verifyCommand(),
 		h.applyCommand(),
 		h.statusCommand(),
 		h.rollbackCommand(),

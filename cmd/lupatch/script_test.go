@@ -188,6 +188,18 @@ func changeHost(ts *testscript.TestScript, _ bool, args []string) {
 		n, err := strconv.Atoi(args[0])
 		ts.Check(err)
 		k.FailLoad(syscall.Errno(n), args[1:]...)
+	case "enforce": // Y or N
+		file := filepath.Join(k.Root, "sys/module/module/parameters/sig_enforce")
+		ts.Check(os.MkdirAll(filepath.Dir(file), 0o755))
+		ts.Check(os.WriteFile(file, []byte(args[0]+"\n"), 0o644))
+	case "lockdown": // MODE
+		file := filepath.Join(k.Root, "sys/kernel/security/lockdown")
+		ts.Check(os.MkdirAll(filepath.Dir(file), 0o755))
+		ts.Check(os.WriteFile(file, []byte("["+args[0]+"]\n"), 0o644))
+	case "namespace": // NUMBER
+		link := filepath.Join(k.Root, "proc/self/ns/pid")
+		ts.Check(os.MkdirAll(filepath.Dir(link), 0o755))
+		ts.Check(os.Symlink("pid:["+args[0]+"]", link))
 	case "no-livepatch":
 		ts.Check(os.RemoveAll(filepath.Join(k.Root, "sys/kernel/livepatch")))
 	case "bound": // MODULE DRIVER DEVICE...

@@ -12,13 +12,13 @@ import (
 	"path/filepath"
 	"slices"
 
-	"github.com/google/renameio/v2"
 	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/patchgen/include"
 )
 
 // Run builds an update. What cannot be done correctly is a *refuse.Error.
-// It needs no privilege and writes nothing but the output and the cache.
+// It needs no privilege and writes nothing but the output, a signature beside it
+// and the cache.
 func Run(ctx context.Context, opt Options) (*Result, error) {
 	c := &clock{progress: opt.Progress}
 	if opt.Name == "" {
@@ -36,8 +36,12 @@ func Run(ctx context.Context, opt Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := renameio.WriteFile(opt.Output, ko, 0o644); err != nil {
-		return nil, fmt.Errorf("writing the update: %w", err)
+	ko, minisig, err := j.sign(ko, man)
+	if err != nil {
+		return nil, err
+	}
+	if err := write(opt.Output, ko, minisig); err != nil {
+		return nil, err
 	}
 	c.start("")
 	out, err := filepath.Abs(opt.Output)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/sign"
 )
 
 // Options say what to build.
@@ -53,8 +54,8 @@ type Options struct {
 	Jobs int
 	// Version is that of the tool, for the manifest.
 	Version string
-	// SignKey and SignCert sign the module if both are given (PEM files).
-	SignKey, SignCert string
+	// Keys sign the update.
+	Keys sign.Keys
 	// Progress may be nil.
 	Progress kbuild.Progress
 }

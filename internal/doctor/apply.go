@@ -23,6 +23,8 @@ func (h *Host) apply(ctx context.Context, r *Report) {
 	h.privilege(r)
 	h.modules(r)
 	h.signatures(r)
+	h.policy(r)
+	h.namespace(r)
 	if f, err := os.Open(h.Kernel.Path("/dev/kmsg")); err != nil {
 		r.add(Apply, "kernel log", Warn, "/dev/kmsg cannot be read: a refusal of the kernel will come without its reason", "run as root, outside a container")
 	} else {
@@ -91,26 +93,6 @@ func (h *Host) modules(r *Report) {
 		return
 	}
 	r.add(Apply, "module loading", OK, "allowed", "")
-}
-
-// signatures finds out whether the kernel takes unsigned modules: it does not
-// when it enforces signatures (CONFIG_MODULE_SIG_FORCE, module.sig_enforce) or
-// is locked down, as with Secure Boot.
-func (h *Host) signatures(r *Report) {
-	const sign = "sign updates with a key that the kernel trusts (a machine owner key: mokutil --import), see `lupatch build --help`"
-	enforced := false
-	if b, err := os.ReadFile(h.Kernel.Path("/sys/module/module/parameters/sig_enforce")); err == nil {
-		enforced = strings.TrimSpace(string(b)) == "Y"
-	}
-	mode := h.Kernel.Lockdown()
-	switch {
-	case mode != "" && mode != "none":
-		r.add(Apply, "module signatures", Warn, "the kernel is locked down ("+mode+"): only signed updates can be loaded", sign)
-	case enforced:
-		r.add(Apply, "module signatures", Warn, "enforced: only signed updates can be loaded", sign)
-	default:
-		r.add(Apply, "module signatures", OK, "not enforced: unsigned updates can be loaded", "")
-	}
 }
 
 // watch checks for BPF, which predicts and explains. Nothing fails for want of

@@ -105,7 +105,22 @@ func TestFindings(t *testing.T) {
 		"no lockdown": {func(t *testing.T, h *Host) {
 			h.put(t, "/sys/kernel/security/lockdown", "[none] integrity confidentiality\n")
 		}, "module signatures", OK, "", true, true},
-		"enforced":     {func(t *testing.T, h *Host) { h.put(t, "/sys/module/module/parameters/sig_enforce", "Y\n") }, "module signatures", Warn, "enforced", true, true},
+		"policy":          {func(t *testing.T, h *Host) { h.put(t, "/etc/lupatch/policy", "require = both\n") }, "signature policy", Fail, "no minisign key", false, true},
+		"policy misspelt": {func(t *testing.T, h *Host) { h.put(t, "/etc/lupatch/policy", "require = booth\n") }, "signature policy", Fail, "booth", false, true},
+		"key damaged":     {func(t *testing.T, h *Host) { h.put(t, "/etc/lupatch/trusted.d/x.pem", "x") }, "signature policy", Fail, "x.pem", false, true},
+		"policy exposed": {func(t *testing.T, h *Host) {
+			h.put(t, "/etc/lupatch/policy", "require = none\n")
+			if err := os.Chmod(h.Kernel.Path("/etc/lupatch/policy"), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}, "policy files", Warn, "0666", true, true},
+		"namespace": {func(t *testing.T, h *Host) {
+			h.put(t, "/proc/self/ns/x", "")
+			if err := os.Symlink("pid:[4026532211]", h.Kernel.Path("/proc/self/ns/pid")); err != nil {
+				t.Fatal(err)
+			}
+		}, "tasks", Fail, "PID namespace", false, true},
+		"enforced":     {func(t *testing.T, h *Host) { h.put(t, "/sys/module/module/parameters/sig_enforce", "Y\n") }, "module signatures", Warn, "enforces", true, true},
 		"no compiler":  {without("gcc-12"), "compiler", Fail, "gcc-12 12.2.0, which is not installed", true, false},
 		"old compiler": {output("gcc-12 (Debian 12.1.0-1) 12.1.0"), "compiler", Fail, "12.1.0", true, false},
 		"its rebuild":  {output("gcc-12 (Debian 12.2.0-14) 12.2.0"), "compiler", Warn, "verification", true, true},

@@ -10,40 +10,24 @@ import (
 	"os"
 
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sign"
 )
 
 // MaxModule bounds a module file that is read into memory. The largest driver
 // of a distribution has about 30 MB with debug information.
 const MaxModule = 256 << 20
 
-// The signature that scripts/sign-file appends to a module: its bytes, a
-// struct module_signature (include/linux/module_signature.h, 12 bytes of which
-// the last four are the length, big endian) and this text.
-const (
-	signatureMagic  = "~Module signature appended~\n"
-	signatureHeader = 12
-)
-
 // Signed says whether a module signature is appended to file.
-func Signed(file []byte) bool {
-	return bytes.HasSuffix(file, []byte(signatureMagic))
-}
+func Signed(file []byte) bool { return sign.Appended(file) }
 
 // Unsigned gives the part of a module file before an appended signature; the
 // whole file if there is none or if what is there is not a signature.
 func Unsigned(file []byte) []byte {
-	if !Signed(file) {
+	body, _, err := sign.Split(file)
+	if err != nil {
 		return file
 	}
-	rest := len(file) - len(signatureMagic) - signatureHeader
-	if rest < 0 {
-		return file
-	}
-	n := uint64(binary.BigEndian.Uint32(file[rest+signatureHeader-4:]))
-	if n > uint64(rest) {
-		return file
-	}
-	return file[:uint64(rest)-n]
+	return body
 }
 
 // FromModule reads and checks the manifest of a livepatch module made by

@@ -165,3 +165,18 @@ func (p *Policy) Warning(list []Signature) string {
 	}
 	return text + "; nothing shows where it comes from"
 }
+
+// Unsatisfiable says why no update at all can satisfy the policy, for want of
+// trusted keys; empty if one can.
+func (p *Policy) Unsatisfiable() string {
+	minisign, kernel := len(p.Trust.PublicKeys) > 0, len(p.Trust.Certificates) > 0
+	switch {
+	case p.Require == Any && !minisign && !kernel:
+		return "no key is trusted"
+	case (p.Require == RequireMinisign || p.Require == Both) && !minisign:
+		return "no minisign key is trusted"
+	case (p.Require == RequireKernel || p.Require == Both) && !kernel:
+		return "no certificate is trusted"
+	}
+	return ""
+}
