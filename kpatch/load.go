@@ -33,6 +33,10 @@ func (e *LoadError) Unwrap() []error { return []error{e.Refusal, e.Errno} }
 // whose error number may mean something else elsewhere.
 const callbackRefuses = "pre-patch callback refuses"
 
+// signRemedy is what helps where the kernel does not take a signature, or wants
+// one.
+const signRemedy = "sign it with a key that the kernel has (`lupatch sign --help`), such as a machine owner key (mokutil --import); see `lupatch doctor`"
+
 // Load loads a livepatch module, which enables it: the transition has begun
 // when it returns without error, and Wait waits for its end. It needs
 // CAP_SYS_MODULE. The system call cannot be interrupted; ctx is looked at
@@ -71,11 +75,16 @@ func (k *Kernel) loadError(ctx context.Context, name string, errno error, log []
 	switch {
 	case slices.ContainsFunc(log, func(l string) bool { return strings.Contains(l, callbackRefuses) }):
 		return made(refuse.LoadRefused, "its own check, made before anything is changed, failed (%v)", errno)
+	case errors.Is(errno, syscall.EPERM) && k.Lockdown() != "" && k.Lockdown() != "none" && !k.modulesOff():
+		// Locked down, the kernel says so instead of ENOKEY (kernel/module/signing.c).
+		err := made(refuse.LoadRefused, "the kernel does not have the key that signed it, and is locked down (%s)", k.Lockdown())
+		e.Refusal.Remedy = signRemedy
+		return err
 	case errors.Is(errno, syscall.EPERM):
 		return made(refuse.NotPermitted, "%s", k.whyNotPermitted())
 	case errors.Is(errno, syscall.EKEYREJECTED), errors.Is(errno, syscall.ENOKEY), errors.Is(errno, syscall.EBADMSG):
 		err := made(refuse.LoadRefused, "the kernel does not accept its signature, or that it has none")
-		e.Refusal.Remedy = "sign it with a key that this host trusts (`lupatch build --help`), see `lupatch doctor`"
+		e.Refusal.Remedy = signRemedy
 		return err
 	case errors.Is(errno, syscall.EEXIST):
 		return made(refuse.LoadRefused, "a module of that name is loaded already")
@@ -98,13 +107,15 @@ func (k *Kernel) loadError(ctx context.Context, name string, errno error, log []
 }
 
 func (k *Kernel) whyNotPermitted() string {
-	if on, err := k.boolAttr("/proc/sys/kernel/modules_disabled"); err == nil && on {
+	if k.modulesOff() {
 		return "loading modules has been switched off until the next boot (kernel.modules_disabled)"
 	}
-	if mode := k.Lockdown(); mode != "" && mode != "none" {
-		return fmt.Sprintf("the kernel is locked down (%s) and takes only modules signed with a key that it has", mode)
-	}
 	return "loading a module was denied"
+}
+
+func (k *Kernel) modulesOff() bool {
+	on, err := k.boolAttr("/proc/sys/kernel/modules_disabled")
+	return err == nil && on
 }
 
 // Enforces says in a few words why the kernel takes only modules with a signature

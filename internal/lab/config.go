@@ -59,6 +59,9 @@ type Config struct {
 	// ended with a breakpoint of such a rewriting that nobody knew any more.
 	OneThread bool
 
+	// UEFI, if not nil, is the firmware that the host boots through.
+	UEFI *UEFI
+
 	NICs   []NIC
 	Disks  []Disk
 	Sounds []Sound
@@ -86,7 +89,8 @@ type Config struct {
 	// Progress is told of downloads and of the boot, if not nil.
 	Progress deb.Progress
 
-	tree *kmodule.Tree // of the kernel, once prepared
+	tree     *kmodule.Tree // of the kernel, once prepared
+	firmware *firmware     // of UEFI, once prepared
 }
 
 // NIC is a network card.
@@ -142,6 +146,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.BootTimeout == 0 {
 		c.BootTimeout = DefaultBootTimeout
+		if c.UEFI != nil {
+			c.BootTimeout = uefiBootTimeout
+		}
 	}
 }
 

@@ -118,6 +118,9 @@ func (h *Host) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if h.conf.firmware, err = h.conf.prepareFirmware(ctx, h.tmp); err != nil {
+		return err
+	}
 	h.Accel = chooseAccel(ctx, &h.conf, initrd)
 	life, cancel := context.WithCancel(ctx)
 	h.cancel = cancel
