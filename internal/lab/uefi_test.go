@@ -43,7 +43,7 @@ func TestAddVariables(t *testing.T) {
 		flash []byte
 		part  string
 	}{
-		"no room":     {flash(150), "no room for KEK"},
+		"no room":     {flash(250), "no room for KEK"},
 		"not empty":   {b, "no room for db"},
 		"not a flash": {make([]byte, 1000), "no flash volume"},
 		"cut":         {flash(1000)[:80], "no store"},
