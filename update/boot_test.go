@@ -3,12 +3,15 @@
 package update
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sign"
 	"github.com/lupatch/lupatch/kpatch/kpatchtest"
 )
 
@@ -162,5 +165,34 @@ func TestBootGeneration(t *testing.T) {
 	}
 	if stored, _ := m.Store.List(); !slices.Equal(stored, []string{"first"}) {
 		t.Fatal(stored)
+	}
+}
+
+// At boot an update is verified again: its signature is with it, and who may
+// vouch for it is asked anew.
+func TestBootVerifies(t *testing.T) {
+	m := newMachine(t)
+	m.mustApply(first())
+	path := filepath.Join(m.Root, sign.PolicyPath)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte("require = any\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	// What is in force is not questioned.
+	if b, err := m.Boot(t.Context(), Options{}); err != nil || len(b.Skipped) != 0 {
+		t.Fatal(b, err)
+	}
+	m.reboot()
+	b, err := m.Boot(t.Context(), Options{})
+	if e, ok := refuse.As(err); !ok || e.ID != refuse.SignatureMissing || b.applied() != "" || len(b.Skipped) != 1 {
+		t.Fatal(b, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.boot().applied(); got != "first" {
+		t.Fatal(got)
 	}
 }

@@ -178,7 +178,9 @@ func TestSignatureIsStored(t *testing.T) {
 		t.Fatal(list, err)
 	}
 	// One without a signature does not inherit that of an earlier one.
-	h.put(filepath.Join("/var/lib/lupatch/updates", "fix_mtu.ko"+sign.MinisigSuffix), "left over")
+	if err := os.WriteFile(stored+sign.MinisigSuffix, []byte("left over"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	h.put(sign.PolicyPath, "require = none\n")
 	if _, err := h.Apply(t.Context(), []string{h.file(fix())}, update.Options{}); err != nil {
 		t.Fatal(err)

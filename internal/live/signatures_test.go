@@ -65,7 +65,7 @@ func (g guest) untouched(name string) {
 	g.t.Helper()
 	g.wantStatus("")
 	g.wantLoaded(name, false)
-	g.sh("! ls /var/lib/lupatch/updates/* 2>/dev/null")
+	g.sh("! ls /var/lib/lupatch/updates/*/* 2>/dev/null")
 	g.sh("! grep 'followed by' /proc/crypto")
 }
 
@@ -166,7 +166,7 @@ func TestTrustedKey(t *testing.T) {
 			g.wantStatus("lupatch_crypto applied")
 			g.sh("grep -q 'followed by' /proc/crypto")
 			// The kernel found nothing missing (E), and the store can be asked again.
-			g.sh("! grep '^lupatch_crypto.*(.*E.*)' /proc/modules && lupatch verify /var/lib/lupatch/updates/lupatch_crypto.ko")
+			g.sh("! grep '^lupatch_crypto.*(.*E.*)' /proc/modules && lupatch verify /var/lib/lupatch/updates/*/lupatch_crypto.ko")
 			g.rollback()
 			g.untouched(u.name)
 			c.more(g)
