@@ -23,7 +23,7 @@ GO = $(eval GO := $$(shell hack/go.sh))$(GO)
 
 # What building updates and running lab hosts takes on Debian 12.
 PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
-            qemu-system-x86 busybox-static kmod zstd cpio
+            qemu-system-x86 busybox-static kmod zstd cpio openssl
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: build install demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash

@@ -17,6 +17,9 @@ type Verdict struct {
 	// Kernel says in a few words why the kernel, too, demands a signature; empty
 	// if it does not.
 	Kernel string `json:"kernel_enforces,omitempty"`
+	// KernelHasKey says whether the kernel has the key of a trusted kernel
+	// signature, as far as /proc/keys tells.
+	KernelHasKey *bool `json:"kernel_has_key,omitempty"`
 	// Warnings are sentences on an update that is accepted, and on files of the
 	// policy that others than root could alter.
 	Warnings []string `json:"warnings,omitempty"`
@@ -63,11 +66,28 @@ func (h *Host) vouch(path string, image []byte, m *manifest.Manifest) (*Verdict,
 		v.Refused = e
 		return v, nil
 	}
-	if w := policy.Warning(v.Signatures); w != "" {
+	h.askKernel(v, policy)
+	// Where the kernel insists on a signature it looks at whose it is.
+	if w := policy.Warning(v.Signatures); w != "" && v.Kernel == "" {
 		v.Warnings = append(v.Warnings, path+": "+w)
 	}
 	v.Warnings = append(v.Warnings, policy.Exposed...)
 	return v, err
+}
+
+// askKernel finds out whether the kernel has the key, if that can be seen.
+func (h *Host) askKernel(v *Verdict, policy *sign.Policy) {
+	for _, s := range v.Signatures {
+		for _, c := range policy.Trust.Certificates {
+			if s.Kind != sign.Kernel || s.State != sign.Trusted || s.Key != c.Name() {
+				continue
+			}
+			if has, known, err := h.Kernel.HasKey(c.Certificate); err == nil && known {
+				v.KernelHasKey = &has
+			}
+			return
+		}
+	}
 }
 
 // vouchedFor gives the first refusal.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sign"
 )
 
 const labExamples = `EXAMPLES:
@@ -26,6 +27,9 @@ const labExamples = `EXAMPLES:
 
    Try an update on a throwaway copy of this machine's kernel, with the card it is for:
       lupatch lab run --nic e1000 --file fix.ko:/root/fix.ko -- lupatch apply /root/fix.ko
+
+   Would a host with Secure Boot take a signed update, if its firmware had the key?
+      lupatch lab run --secure-boot --trust ops.der --file fix.ko:/root/fix.ko -- lupatch apply /root/fix.ko
 
    Look around by hand (Ctrl-] or exit leaves):
       lupatch lab shell --nic virtio-net-pci --module ext4
@@ -80,6 +84,9 @@ func labFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "sound", Usage: "add a sound card of this `MODEL` (intel-hda, AC97, ES1370)"},
 		&cli.StringSliceFlag{Name: "module", Usage: "load this `MODULE` of the kernel at boot"},
 		&cli.StringSliceFlag{Name: "file", Usage: "copy a file in: `HOSTFILE:/GUEST/FILE`"},
+		&cli.StringSliceFlag{Name: "cmdline", Usage: "add this `WORD` to the kernel's command line"},
+		&cli.StringSliceFlag{Name: "trust", Usage: "boot through UEFI firmware that trusts the certificate in this `FILE`, and with it the kernel"},
+		&cli.BoolFlag{Name: "secure-boot", Usage: "boot through UEFI firmware with Secure Boot; the kernel then locks itself down"},
 		&cli.IntFlag{Name: "memory", Value: lab.DefaultMemory, Usage: "memory in `MiB`"},
 		&cli.IntFlag{Name: "cpus", Value: lab.DefaultCPUs, Usage: "`NUMBER` of processors"},
 		&cli.StringFlag{Name: "accel", Usage: "`HOW` to run it: tcg or kvm (default: kvm where it works)"},
@@ -98,7 +105,7 @@ func labRunFlags() []cli.Flag {
 func labConfig(c *cli.Context) (lab.Config, error) {
 	conf := lab.Config{
 		Release: c.String("kernel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
-		Accel: lab.Accel(c.String("accel")), Modules: c.StringSlice("module"), Progress: labProgress(c.App.ErrWriter),
+		Accel: lab.Accel(c.String("accel")), Modules: c.StringSlice("module"), Cmdline: c.StringSlice("cmdline"), Progress: labProgress(c.App.ErrWriter),
 	}
 	for _, m := range c.StringSlice("nic") {
 		conf.NICs = append(conf.NICs, lab.NIC{Model: m})
@@ -119,6 +126,18 @@ func labConfig(c *cli.Context) (lab.Config, error) {
 			return conf, usagef("--file: %v", err)
 		}
 		conf.Files = append(conf.Files, f)
+	}
+	if files := c.StringSlice("trust"); len(files) > 0 || c.Bool("secure-boot") {
+		conf.UEFI = &lab.UEFI{SecureBoot: c.Bool("secure-boot")}
+		for _, file := range files {
+			list, err := sign.ReadCertificates(file)
+			if err != nil {
+				return conf, err
+			}
+			for _, cert := range list {
+				conf.UEFI.DB = append(conf.UEFI.DB, cert.Raw)
+			}
+		}
 	}
 	if c.Bool("console") {
 		conf.ConsoleLog = c.App.ErrWriter

@@ -19,6 +19,7 @@ import (
 	"github.com/lupatch/lupatch/bpf"
 	"github.com/lupatch/lupatch/internal/doctor"
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/sign"
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/kpatch/kpatchtest"
 )
@@ -155,7 +156,8 @@ func makeUpdate(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(f.Arg(0)+".ko"), file, 0o600))
 }
 
-// damage alters a file: damage truncate N FILE, damage flip N FILE.
+// damage alters a file: damage truncate N FILE, damage flip N FILE (from its end
+// if N is negative), damage again 0 FILE.
 func damage(ts *testscript.TestScript, _ bool, args []string) {
 	n, err := strconv.Atoi(args[1])
 	ts.Check(err)
@@ -165,7 +167,14 @@ func damage(ts *testscript.TestScript, _ bool, args []string) {
 	case "truncate":
 		b = b[:len(b)-n]
 	case "flip":
+		if n < 0 {
+			n += len(b)
+		}
 		b[n] ^= 1
+	case "again": // append the module signature that it has once more
+		body, _, err := sign.Split(b)
+		ts.Check(err)
+		b = append(b, b[len(body):]...)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[2]), b, 0o600))
 }

@@ -26,8 +26,8 @@ demands is in /etc/lupatch/policy, a line
 (none without that file), whom it trusts in /etc/lupatch/trusted.d: minisign's public
 keys in *.pub, certificates in *.pem, *.crt, *.cer and *.der. A certificate counts by
 itself, whoever issued it; dates do not count, as for the kernel. The kernel has
-keys of its own: whether it takes a module it tells only when it is loaded. Needs
-no privilege.
+keys of its own (root can see whether a trusted one is among them): whether it takes
+a module it tells only when it is loaded. Needs no privilege.
 
 Examples:
    lupatch verify fix.ko
@@ -85,8 +85,11 @@ func (h *host) printVerdict(file string, v *update.Verdict) {
 			fmt.Fprintf(h.out, "%s: the signer says: %s\n", file, s.Comment)
 		}
 	}
+	if v.KernelHasKey != nil {
+		fmt.Fprintf(h.out, "%s: the kernel %s its key\n", file, map[bool]string{true: "has", false: "does not have"}[*v.KernelHasKey])
+	}
 	if v.Kernel != "" {
-		fmt.Fprintf(h.out, "%s: the kernel has to trust the kernel signature, too, as %s\n", file, v.Kernel)
+		fmt.Fprintf(h.out, "%s: the kernel has to accept the kernel signature, too, as %s\n", file, v.Kernel)
 	}
 	for _, w := range v.Warnings {
 		logrus.Warn(w)

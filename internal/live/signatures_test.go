@@ -85,7 +85,12 @@ func TestKernelEnforcesSignatures(t *testing.T) {
 			g.refused(refuse.SignatureMissing, []string{"the kernel takes only modules signed", c.why}, "apply", g.file(u))
 			g.sh("! ls /var/lib/lupatch/journal 2>/dev/null")
 			g.untouched(u.name)
-			g.refused(refuse.LoadRefused, []string{c.says}, "apply", g.putSigned(u, stranger))
+			path := g.putSigned(u, stranger)
+			g.put(g.read(stranger.Certificate), sign.TrustedDir+"/stranger.der")
+			if text := string(g.lupatchText("verify", path)); !strings.Contains(text, "the kernel does not have its key") {
+				t.Error(text)
+			}
+			g.refused(refuse.LoadRefused, []string{c.says}, "apply", path)
 			g.untouched(u.name)
 			// What had begun was undone.
 			g.sh(`tail -n 1 /var/lib/lupatch/journal | grep -q '"aborted"'`)
@@ -162,6 +167,9 @@ func TestTrustedKey(t *testing.T) {
 			g.put(g.read(keys.Public), sign.TrustedDir+"/ops.pub")
 			g.untouched(u.name)
 			g.sh("! ls /var/lib/lupatch/journal 2>/dev/null")
+			if text := string(g.lupatchText("verify", path)); !strings.Contains(text, "the kernel has its key") || !strings.Contains(text, "accepted") {
+				t.Error(text)
+			}
 			g.succeed(&struct{}{}, "apply", path)
 			g.wantStatus("lupatch_crypto applied")
 			g.sh("grep -q 'followed by' /proc/crypto")

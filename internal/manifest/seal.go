@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sign"
 )
 
 // digestLen is the length of a SHA-256 in hex.
@@ -47,7 +48,10 @@ func Seal(file []byte) ([]byte, error) {
 // signature appended afterwards is left out. Every error is a
 // refuse.NotAnUpdate.
 func Verify(file []byte) error {
-	body := Unsigned(file)
+	body, _, err := sign.Split(file)
+	if err != nil {
+		return refuse.New(refuse.NotAnUpdate, "", "%s", err)
+	}
 	s, err := findSection(body)
 	if err != nil {
 		return err

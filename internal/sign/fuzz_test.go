@@ -76,7 +76,7 @@ func FuzzMinisig(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, sig []byte) {
 		// None of the seeds signs this.
-		if s := verifyMinisign(body, sig, trust); s.State == Trusted || s.State == Wrong && s.Detail == "" {
+		if s := verifyMinisign(body, body, sig, trust); s.State == Trusted || s.State == Wrong && s.Detail == "" {
 			t.Fatalf("%+v", s)
 		}
 	})

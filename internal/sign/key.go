@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -147,6 +148,10 @@ func (k *Key) readPrivate(b *pem.Block, ask Password) error {
 	case *rsa.PrivateKey:
 		k.signer = key
 	case *ecdsa.PrivateKey:
+		// P-521 came with Linux 6.10 only, P-224 never (crypto/ecdsa.c).
+		if c := key.Curve; c != elliptic.P256() && c != elliptic.P384() {
+			return fmt.Errorf("of ECDSA keys the kernel verifies those on P-256 and P-384, and this is on %s", c.Params().Name)
+		}
 		k.signer = key
 	default:
 		return fmt.Errorf("the kernel verifies signatures of RSA and ECDSA keys, and this is neither (%T)", key)

@@ -4,7 +4,9 @@ package sign
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
@@ -53,6 +55,10 @@ func TestReadKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cut := bytes.Index(read(t, whole), []byte("-----END PRIVATE"))
 	legacy := "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n"
 	for name, c := range map[string]struct {
@@ -74,6 +80,7 @@ func TestReadKey(t *testing.T) {
 		"wrong password":       {encrypted, cert, password("sesame"), "password is wrong"},
 		"no password":          {encrypted, cert, noPassword, "password was asked"},
 		"old encryption":       {write(t, filepath.Join(dir, "old.pem"), []byte(legacy), 0o600), cert, noPassword, "openssl pkcs8"},
+		"other curve":          {certify(t, "curve", p521, time.Now(), time.Now()), "", noPassword, "P-521"},
 		"ed25519 in PEM":       {certify(t, "ed", edKey, time.Now(), time.Now()), "", noPassword, "RSA and ECDSA"},
 	} {
 		_, err := ReadKey(c.path, c.cert, c.ask)

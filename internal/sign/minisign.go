@@ -48,10 +48,10 @@ func minisigOf(body []byte, key minisign.PrivateKey, comment string) []byte {
 	return r.SignWithComments(key, printable(comment), "signature of a lupatch update by key "+keyID(key.ID()))
 }
 
-// verifyMinisign says what a minisign signature is worth. Those of older
-// minisign programs, which are over the file itself and not over its digest, are
-// taken too.
-func verifyMinisign(body, minisig []byte, t *Trust) Signature {
+// verifyMinisign says what a minisign signature of body, or of the whole file, is
+// worth: minisign(1) knows nothing of what is appended to a module. Signatures of
+// its older versions, which are not over a digest, are taken too.
+func verifyMinisign(body, file, minisig []byte, t *Trust) Signature {
 	out := Signature{Kind: Minisign, State: Wrong}
 	var s minisign.Signature
 	if len(bytes.TrimSpace(minisig)) == 0 {
@@ -68,7 +68,7 @@ func verifyMinisign(body, minisig []byte, t *Trust) Signature {
 		if k.Key.ID() != s.KeyID {
 			continue
 		}
-		if minisign.Verify(k.Key, body, minisig) {
+		if minisign.Verify(k.Key, body, minisig) || len(file) != len(body) && minisign.Verify(k.Key, file, minisig) {
 			out.State, out.TrustedBy, out.Comment, out.Detail = Trusted, k.File, printable(s.TrustedComment), ""
 			return out
 		}

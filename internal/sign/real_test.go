@@ -183,6 +183,24 @@ func TestMinisignProgram(t *testing.T) {
 	if len(list) != 1 || list[0].State != sign.Trusted || list[0].Comment != "theirs" || p.Check(file, list) != nil {
 		t.Errorf("%v", list)
 	}
+	// Over the whole of a file that the kernel's signature is in, as minisign(1)
+	// sees it; not over a part of it.
+	signed, err := readKey(t, g.Private, "").SignKernel(module, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, file, signed)
+	run(t, env, tool, "-S", "-s", g.Secret, "-m", file)
+	if sig, err = sign.ReadMinisig(file); err != nil {
+		t.Fatal(err)
+	}
+	list = sign.Examine(signed, sig, p.Trust)
+	if len(list) != 2 || list[1].State != sign.Trusted {
+		t.Errorf("%v", list)
+	}
+	if list = sign.Examine(module, sig, p.Trust); len(list) != 1 || list[0].State != sign.Wrong {
+		t.Errorf("%v", list)
+	}
 	g, err = sign.Generate(filepath.Join(dir, "secret"), "x", "sesame")
 	if err != nil {
 		t.Fatal(err)

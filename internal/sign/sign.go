@@ -91,7 +91,7 @@ func Examine(file, minisig []byte, t *Trust) []Signature {
 		list = append(list, verifyKernel(body, der, t))
 	}
 	if minisig != nil {
-		list = append(list, verifyMinisign(body, minisig, t))
+		list = append(list, verifyMinisign(body, file, minisig, t))
 	}
 	return list
 }

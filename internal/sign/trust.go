@@ -119,6 +119,20 @@ func (t *Trust) addCertificates(path string, text []byte) error {
 	return nil
 }
 
+// ReadCertificates reads a file of certificates, PEM or DER; there is at least one.
+// Else it is a refuse.KeyUnusable.
+func ReadCertificates(path string) ([]*x509.Certificate, error) {
+	text, err := readSmall(path)
+	if err != nil {
+		return nil, at(refuse.KeyUnusable, path, err)
+	}
+	list, err := parseCertificates(text)
+	if err != nil {
+		return nil, at(refuse.KeyUnusable, path, err)
+	}
+	return list, nil
+}
+
 // parseCertificates reads PEM or DER. There is at least one.
 func parseCertificates(text []byte) ([]*x509.Certificate, error) {
 	if !bytes.Contains(text, []byte("-----BEGIN ")) {
