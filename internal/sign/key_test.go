@@ -97,61 +97,53 @@ func TestReadKey(t *testing.T) {
 	}
 }
 
+// With a password: TestMinisignProgram.
 func TestGenerate(t *testing.T) {
-	for _, secret := range []string{"", "secret"} {
-		if secret != "" && testing.Short() {
-			t.Skip("minisign's encryption takes a GiB of memory and seconds")
-		}
-		base := filepath.Join(t.TempDir(), "ops")
-		g, err := Generate(base, "ops of example", secret)
+	base := filepath.Join(t.TempDir(), "ops")
+	g, err := Generate(base, "ops of example", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	trusted := filepath.Join(filepath.Dir(base), "trusted.d")
+	if err := os.Mkdir(trusted, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range []string{g.Public, g.Certificate} {
+		write(t, filepath.Join(trusted, filepath.Base(p)), read(t, p), 0o644)
+	}
+	trust, err := readTrust(trusted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, sig := body, []byte(nil)
+	for _, p := range []string{g.Secret, g.Private} {
+		k, err := ReadKey(p, "", noPassword)
 		if err != nil {
 			t.Fatal(err)
 		}
-		trusted := filepath.Join(filepath.Dir(base), "trusted.d")
-		if err := os.Mkdir(trusted, 0o755); err != nil {
+		if k.Exposed != "" {
+			t.Error(k.Exposed)
+		}
+		if k.Kind == Kernel {
+			signed = signKernel(t, k, signed, "")
+		} else if sig, err = k.SignMinisign(body, ""); err != nil {
 			t.Fatal(err)
 		}
-		for _, p := range []string{g.Public, g.Certificate} {
-			write(t, filepath.Join(trusted, filepath.Base(p)), read(t, p), 0o644)
-		}
-		trust, err := readTrust(trusted)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ask := password(secret)
-		if secret == "" {
-			ask = noPassword
-		}
-		signed, sig := body, []byte(nil)
-		for _, p := range []string{g.Secret, g.Private} {
-			k, err := ReadKey(p, "", ask)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if k.Exposed != "" {
-				t.Error(k.Exposed)
-			}
-			if k.Kind == Kernel {
-				signed = signKernel(t, k, signed, "")
-			} else if sig, err = k.SignMinisign(body, ""); err != nil {
-				t.Fatal(err)
-			}
-		}
-		list := Examine(signed, sig, trust)
-		if len(list) != 2 || list[0].State != Trusted || list[1].State != Trusted || !strings.Contains(list[0].Key, "ops of example") {
-			t.Errorf("%v", list)
-		}
-		c := trust.Certificates[0]
-		if c.KeyUsage != x509.KeyUsageDigitalSignature || !c.BasicConstraintsValid || c.IsCA || len(c.SubjectKeyId) == 0 || c.PublicKey.(*rsa.PublicKey).Size() != 512 ||
-			len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageCodeSigning || c.NotAfter.Before(time.Now().AddDate(90, 0, 0)) {
-			t.Errorf("%v %v %x %v %v", c.KeyUsage, c.ExtKeyUsage, c.SubjectKeyId, c.IsCA, c.NotAfter)
-		}
-		before := read(t, g.Secret)
-		_, err = Generate(base, "again", "")
-		wantRefusal(t, err, refuse.KeyUnusable, "exists")
-		if !bytes.Equal(before, read(t, g.Secret)) {
-			t.Error("a key was overwritten")
-		}
+	}
+	list := Examine(signed, sig, trust)
+	if len(list) != 2 || list[0].State != Trusted || list[1].State != Trusted || !strings.Contains(list[0].Key, "ops of example") {
+		t.Errorf("%v", list)
+	}
+	c := trust.Certificates[0]
+	if c.KeyUsage != x509.KeyUsageDigitalSignature || !c.BasicConstraintsValid || c.IsCA || len(c.SubjectKeyId) == 0 || c.PublicKey.(*rsa.PublicKey).Size() != 512 ||
+		len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageCodeSigning || c.NotAfter.Before(time.Now().AddDate(90, 0, 0)) {
+		t.Errorf("%v %v %x %v %v", c.KeyUsage, c.ExtKeyUsage, c.SubjectKeyId, c.IsCA, c.NotAfter)
+	}
+	before := read(t, g.Secret)
+	_, err = Generate(base, "again", "")
+	wantRefusal(t, err, refuse.KeyUnusable, "exists")
+	if !bytes.Equal(before, read(t, g.Secret)) {
+		t.Error("a key was overwritten")
 	}
 	if _, err := Generate(filepath.Join(t.TempDir(), "no", "folder"), "x", ""); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)

@@ -205,6 +205,10 @@ func TestMinisignProgram(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k, err := sign.ReadKey(g.Private, "", func(string) (string, error) { return "sesame", nil })
+	if err != nil || k.Kind != sign.Kernel {
+		t.Error(err)
+	}
 	cmd := exec.Command(tool, "-S", "-s", g.Secret, "-m", file)
 	cmd.Env, cmd.Stdin = append(os.Environ(), env...), strings.NewReader("sesame\n")
 	if out, err := cmd.CombinedOutput(); err != nil {
