@@ -44,7 +44,7 @@ type Password func(path string) (string, error)
 // called if the key is encrypted. It is a refuse.KeyUnusable if the file is none
 // of these, or password or certificate do not fit.
 func ReadKey(path, certPath string, ask Password) (*Key, error) {
-	text, err := readSmall(path)
+	text, err := readBounded(path)
 	if err != nil {
 		return nil, at(refuse.KeyUnusable, path, err)
 	}
@@ -99,7 +99,7 @@ func (k *Key) readPEM(text []byte, certPath string, ask Password) error {
 	if certPath != "" {
 		var err error
 		where = certPath
-		if text, err = readSmall(certPath); err != nil {
+		if text, err = readBounded(certPath); err != nil {
 			return at(refuse.KeyUnusable, certPath, err)
 		}
 	}
@@ -166,16 +166,14 @@ func (k *Key) ECDSA() bool {
 }
 
 // SignKernel appends a module signature with a Kernel key; one that is there is
-// replaced. digest is the kernel's CONFIG_MODULE_SIG_HASH, empty for DefaultDigest.
+// replaced. digest is the kernel's CONFIG_MODULE_SIG_HASH; DefaultDigest stands in
+// for one that is not SHA-2, and for none. The kernel takes any that it has.
 func (k *Key) SignKernel(file []byte, digest string) ([]byte, error) {
-	if digest == "" {
-		digest = DefaultDigest
-	}
 	body, _, err := Split(file)
 	if err != nil {
 		return nil, refuse.New(refuse.SignatureWrong, "", "%s", err)
 	}
-	der, err := makePKCS7(body, k.signer, k.cert, digest)
+	der, err := makePKCS7(body, k.signer, k.cert, digestFor(digest))
 	if err != nil {
 		return nil, refuse.New(refuse.KeyUnusable, k.path, "%s", err)
 	}

@@ -67,7 +67,8 @@ func TestReadKey(t *testing.T) {
 		part       string
 	}{
 		"absent":               {filepath.Join(dir, "absent"), "", noPassword, "no such file"},
-		"a folder":             {dir, "", noPassword, "regular"},
+		"a folder":             {dir, "", noPassword, "directory"},
+		"too long":             {"/dev/zero", "", noPassword, "more than"},
 		"empty":                {write(t, filepath.Join(dir, "empty"), nil, 0o600), "", noPassword, "neither"},
 		"no key":               {write(t, filepath.Join(dir, "text"), []byte("hello\n"), 0o600), "", noPassword, "neither"},
 		"a public key":         {"testdata/plain.pub", "", noPassword, "neither"},

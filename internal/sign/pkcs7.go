@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 )
 
 // The kernel takes a narrow part of PKCS#7 (RFC 2315; crypto/asymmetric_keys:
@@ -68,52 +69,58 @@ var (
 	oidNames      = asn1.ObjectIdentifier{2, 5, 4}
 )
 
+// digestAlgorithm is one by the kernel's name, with its own identifier and that of
+// ECDSA with it.
+type digestAlgorithm struct {
+	name       string
+	hash       crypto.Hash
+	oid, ecdsa asn1.ObjectIdentifier
+}
+
 // digests are those that both the kernel and its users take; SHA-1 is out.
-var digests = []struct {
-	name  string
-	hash  crypto.Hash
-	oid   asn1.ObjectIdentifier
-	ecdsa asn1.ObjectIdentifier
-}{
+var digests = []digestAlgorithm{
 	{"sha224", crypto.SHA224, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 4}, asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 1}},
 	{"sha256", crypto.SHA256, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 1}, asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}},
 	{"sha384", crypto.SHA384, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 2}, asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 3}},
 	{"sha512", crypto.SHA512, asn1.ObjectIdentifier{2, 16, 840, 1, 101, 3, 4, 2, 3}, asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 4}},
 }
 
-// DefaultDigest is what a kernel that names none gets: sha256 is in every kernel
-// with module signatures.
+// DefaultDigest is what a kernel gets that names none of them: sha256 is in every
+// kernel with module signatures.
 const DefaultDigest = "sha256"
 
-// makePKCS7 signs body.
-func makePKCS7(body []byte, key crypto.Signer, cert *x509.Certificate, digest string) ([]byte, error) {
-	for _, d := range digests {
-		if d.name != digest {
-			continue
-		}
-		algorithm := pkix.AlgorithmIdentifier{Algorithm: oidRSA, Parameters: asn1.NullRawValue}
-		if _, ok := key.Public().(*ecdsa.PublicKey); ok {
-			algorithm = pkix.AlgorithmIdentifier{Algorithm: d.ecdsa}
-		}
-		h := d.hash.New()
-		h.Write(body)
-		signature, err := key.Sign(rand.Reader, h.Sum(nil), d.hash)
-		if err != nil {
-			return nil, err
-		}
-		id, err := asn1.Marshal(issuerAndSerial{asn1.RawValue{FullBytes: cert.RawIssuer}, cert.SerialNumber})
-		if err != nil {
-			return nil, err
-		}
-		alg := pkix.AlgorithmIdentifier{Algorithm: d.oid, Parameters: asn1.NullRawValue}
-		return asn1.Marshal(outer{oidSignedData, signedData{
-			Version: 1,
-			Digests: []pkix.AlgorithmIdentifier{alg},
-			Content: contentInfo{Type: oidData},
-			Signers: []signerInfo{{Version: 1, ID: asn1.RawValue{FullBytes: id}, Digest: alg, Algorithm: algorithm, Signature: signature}},
-		}})
+// digestFor gives a digest by the kernel's name.
+func digestFor(name string) digestAlgorithm {
+	i := slices.IndexFunc(digests, func(d digestAlgorithm) bool { return d.name == name })
+	if i < 0 {
+		return digestFor(DefaultDigest)
 	}
-	return nil, fmt.Errorf("the digest %q is not one of sha224, sha256, sha384 and sha512", digest)
+	return digests[i]
+}
+
+// makePKCS7 signs body.
+func makePKCS7(body []byte, key crypto.Signer, cert *x509.Certificate, d digestAlgorithm) ([]byte, error) {
+	algorithm := pkix.AlgorithmIdentifier{Algorithm: oidRSA, Parameters: asn1.NullRawValue}
+	if _, ok := key.Public().(*ecdsa.PublicKey); ok {
+		algorithm = pkix.AlgorithmIdentifier{Algorithm: d.ecdsa}
+	}
+	h := d.hash.New()
+	h.Write(body)
+	signature, err := key.Sign(rand.Reader, h.Sum(nil), d.hash)
+	if err != nil {
+		return nil, err
+	}
+	id, err := asn1.Marshal(issuerAndSerial{asn1.RawValue{FullBytes: cert.RawIssuer}, cert.SerialNumber})
+	if err != nil {
+		return nil, err
+	}
+	digest := pkix.AlgorithmIdentifier{Algorithm: d.oid, Parameters: asn1.NullRawValue}
+	return asn1.Marshal(outer{oidSignedData, signedData{
+		Version: 1,
+		Digests: []pkix.AlgorithmIdentifier{digest},
+		Content: contentInfo{Type: oidData},
+		Signers: []signerInfo{{Version: 1, ID: asn1.RawValue{FullBytes: id}, Digest: digest, Algorithm: algorithm, Signature: signature}},
+	}})
 }
 
 // parsePKCS7 reads the signers of a message that the kernel would take. The

@@ -15,7 +15,9 @@
 package sign
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -96,22 +98,35 @@ func Examine(file, minisig []byte, t *Trust) []Signature {
 	return list
 }
 
-// readSmall reads a file of configuration whole. The error is that of the file
-// system, or a sentence.
+// mostBytes bounds what is read here. The largest, a bundle of certificates, has
+// about 300 kB.
+const mostBytes = 1 << 20
+
+// readSmall reads a regular file of configuration whole. The error is that of the
+// file system, or a sentence.
 func readSmall(path string) ([]byte, error) {
-	// The largest that belongs here, a bundle of certificates, has about 300 kB.
-	const most = 1 << 20
 	st, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file", path)
+		return nil, errors.New("it is not a regular file")
 	}
-	if st.Size() > most {
-		return nil, fmt.Errorf("%s has %d bytes, the limit is %d", path, st.Size(), most)
+	return readBounded(path)
+}
+
+// readBounded reads a pipe, too, as a shell makes one for what a program writes.
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
 	}
-	return os.ReadFile(path)
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, mostBytes+1))
+	if err == nil && len(b) > mostBytes {
+		return nil, fmt.Errorf("it has more than %d bytes", mostBytes)
+	}
+	return b, err
 }
 
 // exposed says that others than the owner may do with a file what they should
