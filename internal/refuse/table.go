@@ -49,6 +49,7 @@ const (
 	KernelBusy         ID = "kernel-busy"
 	Barred             ID = "barred"
 	Unfinished         ID = "unfinished-change"
+	HealthCheck        ID = "health-check"
 )
 
 // Entry documents one refusal.
@@ -103,6 +104,7 @@ var Table = []Entry{
 	{KernelBusy, "a transition of another livepatch is still running; the kernel does one at a time", "wait until `lupatch status` shows it done, or see there which tasks hold it up"},
 	{Barred, "the update has brought this host down, or was rolled back by its probation, twice", "find out why; `lupatch recover --unbar NAME` allows it again"},
 	{Unfinished, "an earlier change was interrupted, or waits for tasks, and is neither in force nor taken back", "run `lupatch recover`, which completes it or takes it back"},
+	{HealthCheck, "a health check fails before anything is loaded, so that it could not tell what the update does", "repair what it complains of, or leave the check out"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.
