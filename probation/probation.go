@@ -139,6 +139,15 @@ func (w *Watch) Failure() *Failure {
 	return w.failure
 }
 
+// Look is Failure after a look at everything that the kernel has said so far.
+func (w *Watch) Look() *Failure {
+	if f := w.Failure(); f != nil {
+		return f
+	}
+	w.look(false)
+	return w.Failure()
+}
+
 func (w *Watch) loop(ctx context.Context) {
 	defer close(w.done)
 	t := time.NewTicker(interval)

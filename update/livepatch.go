@@ -16,6 +16,7 @@ import (
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/probation"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -31,6 +32,9 @@ type Result struct {
 	// Resident says why the module stayed in memory after a rollback; empty if
 	// it did not.
 	Resident string `json:"resident,omitempty"`
+	// Probation is what was seen while the whole change was on probation; it is in
+	// the result of the last update.
+	Probation *probation.Outcome `json:"probation,omitempty"`
 }
 
 // livepatch is the application of one update.

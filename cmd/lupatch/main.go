@@ -71,6 +71,7 @@ Exit codes, the same for every command:
    4  taken back: tasks kept using what was to be replaced until the deadline
    5  unfinished: taking a change back waits for tasks, or was not possible yet;
       ` + "`lupatch recover`" + ` ends it
+   6  taken back: the update did not pass its probation
 
 Examples:
    lupatch doctor                     can this host build and apply updates?
