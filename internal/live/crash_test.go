@@ -222,7 +222,7 @@ func (h *crashHost) run(c *interrupted, at int, by string) (points []string, r *
 		h.sleep("shipped", "shipped_show")
 	}
 	h.sh("rm -f /tmp/points")
-	env := []string{"LUPATCH_CRASH_AT=" + strconv.Itoa(at), "LUPATCH_CRASH_BY=" + by, "LUPATCH_CRASH_LOG=/tmp/points"}
+	env := []string{"LUPATCH_CRASH_AT=" + strconv.Itoa(at), "LUPATCH_CRASH_BY=" + by, "LUPATCH_CRASH_LOG=/tmp/points", "LUPATCH_PROBATION=300ms"}
 	r, err = h.Run(h.t.Context(), lab.Cmd{Argv: argv, Env: env, Timeout: commandTime})
 	if err != nil {
 		return nil, r, err
