@@ -164,3 +164,48 @@ func TestProbationPasses(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// While lupatch watches, others see that it does.
+func TestStatusOnProbation(t *testing.T) {
+	h := newHost(t)
+	var seen *update.Status
+	opt := update.Options{Probation: probation.Options{For: 100 * time.Millisecond}, Progress: func(e update.Event) {
+		if e.Step == "probation" && e.State == journal.Begin {
+			var err error
+			if seen, err = h.Status(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+	}}
+	if _, err := h.Apply(t.Context(), []string{h.file(fix())}, opt); err != nil {
+		t.Fatal(err)
+	}
+	if seen == nil || len(seen.Updates) != 1 || seen.Updates[0].State != update.StateProbation || len(seen.Open) != 1 || !seen.Open[0].AtWork {
+		t.Fatalf("%+v", seen)
+	}
+	if s, err := h.Status(t.Context()); err != nil || s.Updates[0].State != update.StateApplied || len(s.Open) != 0 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+}
+
+// A kernel in which something has died owes a boot; what loading taints does not.
+func TestRebootOwed(t *testing.T) {
+	h := newHost(t)
+	for flags, want := range map[uint64]string{0: "/", 1<<15 | 1<<12 | 1<<13: "OEK/", 1 << 9: "W/", 1<<7 | 1<<9: "DW/there was an Oops or a BUG"} {
+		h.fake.Taint(flags)
+		s, err := h.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		for _, f := range s.Taint {
+			got += f.Letter
+			if f.Meaning == "" {
+				t.Errorf("%+v", f)
+			}
+		}
+		if got += "/" + strings.Join(s.RebootOwed, ""); !strings.HasPrefix(got, want) || strings.HasSuffix(want, "/") && got != want {
+			t.Errorf("%#x: %q, want %q", flags, got, want)
+		}
+	}
+}

@@ -182,6 +182,10 @@ func changeHost(ts *testscript.TestScript, _ bool, args []string) {
 		pid, err := strconv.Atoi(args[0])
 		ts.Check(err)
 		k.AddTask(kpatchtest.Task{PID: pid, Comm: args[1], Sticky: true, Stack: append(args[2:], "entry_SYSCALL_64_after_hwframe")})
+	case "taint": // FLAGS
+		n, err := strconv.ParseUint(args[0], 10, 64)
+		ts.Check(err)
+		k.Taint(n)
 	case "free": // PID
 		pid, err := strconv.Atoi(args[0])
 		ts.Check(err)
