@@ -83,6 +83,8 @@ func TestScripts(t *testing.T) {
 			"host":   changeHost,
 			"code":   exitCode,
 			"damage": damage,
+
+			"documented": documented,
 		},
 	})
 }
