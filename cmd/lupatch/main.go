@@ -52,7 +52,13 @@ func (h *host) update() *update.Host { return update.NewHost(h.kernel) }
 // run carries out one command line and gives the exit code.
 func run(h *host, args []string) int {
 	// The first signal ends a transaction in order, a second one the program.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	// A connection that breaks off is one of them, unless the user said otherwise
+	// (nohup): notification would undo that.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	app := newApp(h)
