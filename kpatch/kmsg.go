@@ -4,7 +4,11 @@ package kpatch
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,63 +17,157 @@ import (
 // buffer fails (kernel/printk: CONSOLE_EXT_LOG_MAX and PRINTKRB_RECORD_MAX).
 const recordMax = 16 << 10
 
-// kernelLog reads what the kernel says from now on. Printing is complete in the
-// ring buffer when the system call that caused it returns, so nothing has to be
-// awaited. Without access to /dev/kmsg it reads nothing.
-type kernelLog struct{ fd int }
+// Record is one message of the kernel's log (Documentation/ABI/testing/dev-kmsg).
+type Record struct {
+	// Facility is 0 for what the kernel itself says; what a process writes to
+	// /dev/kmsg never has that.
+	Facility int
+	// Level is 0 for an emergency to 7 for debugging.
+	Level int
+	// Seq numbers all records since boot.
+	Seq uint64
+	// Time is since boot.
+	Time time.Duration
+	// Caller is "T" and a thread's or "C" and a CPU's number; empty without
+	// CONFIG_PRINTK_CALLER. Since Linux 5.1.
+	Caller string
+	// Text may have several lines.
+	Text string
+}
 
-func (k *Kernel) openLog() *kernelLog {
+// Log reads what the kernel says from the moment it was opened on. A message is
+// complete in it when the system call that caused it returns.
+type Log struct {
+	fd   int
+	next uint64 // the number that the next record should have; 0 if unknown
+}
+
+// OpenLog opens /dev/kmsg at its end. It needs CAP_SYSLOG where
+// kernel.dmesg_restrict is set.
+func (k *Kernel) OpenLog() (*Log, error) {
 	// Not through os.File: the runtime would wait where EAGAIN is the end.
 	fd, err := unix.Open(k.Path("/dev/kmsg"), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return &kernelLog{fd: -1}
+		return nil, fmt.Errorf("opening the kernel's log: %w", err)
 	}
 	if _, err := unix.Seek(fd, 0, unix.SEEK_END); err != nil {
 		unix.Close(fd)
-		return &kernelLog{fd: -1}
+		return nil, fmt.Errorf("opening the kernel's log: %w", err)
 	}
-	return &kernelLog{fd: fd}
+	return &Log{fd: fd}, nil
 }
 
-// lines gives the messages since it was opened or last asked.
-func (l *kernelLog) lines() []string {
-	if l.fd < 0 {
-		return nil
-	}
-	var text []string
+// Read gives the records since the last call, without waiting, and how many of
+// them were overwritten before they could be read.
+func (l *Log) Read() (list []Record, lost uint64, err error) {
 	buf := make([]byte, recordMax)
 	for {
 		n, err := unix.Read(l.fd, buf)
-		if err == unix.EPIPE || err == unix.EINTR {
-			continue // older records were overwritten; what is left comes next
+		switch {
+		case err == unix.EPIPE:
+			// Older records were overwritten; what is left comes next. Where
+			// nothing was read before, their number is not known.
+			if l.next == 0 {
+				lost++
+			}
+			continue
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN || err == nil && n == 0:
+			return list, lost, nil
+		case err != nil:
+			return list, lost, fmt.Errorf("reading the kernel's log: %w", err)
 		}
-		if err != nil || n <= 0 {
-			return text
+		for _, r := range parseRecords(buf[:n]) {
+			if l.next != 0 && r.Seq > l.next {
+				lost += r.Seq - l.next
+			}
+			l.next = r.Seq + 1
+			list = append(list, r)
 		}
-		text = append(text, parseRecords(buf[:n])...)
 	}
 }
 
-func (l *kernelLog) close() {
-	if l.fd >= 0 {
-		unix.Close(l.fd)
-	}
-}
+// Close ends the reading.
+func (l *Log) Close() error { return unix.Close(l.fd) }
 
-// parseRecords takes the messages out of records "level,sequence,time,flags;
-// message", each with lines of its own for the properties, which begin with a
-// blank (Documentation/ABI/testing/dev-kmsg).
-func parseRecords(b []byte) []string {
+// lines gives only the texts, and of those what can be had.
+func (l *Log) lines() []string {
+	if l == nil {
+		return nil
+	}
+	list, _, _ := l.Read()
 	var text []string
+	for _, r := range list {
+		text = append(text, r.Text)
+	}
+	return text
+}
+
+// parseRecords reads records "priority,sequence,microseconds,flags[,caller=ID];
+// message", each with lines of its own for the properties, which begin with a
+// blank. What is no record is left out.
+func parseRecords(b []byte) []Record {
+	var list []Record
 	for line := range bytes.Lines(b) {
 		if line[0] == ' ' {
 			continue
 		}
-		if _, msg, ok := bytes.Cut(bytes.TrimRight(line, "\n"), []byte{';'}); ok {
-			text = append(text, strings.ToValidUTF8(string(msg), "?"))
+		if r, err := ParseRecord(string(bytes.TrimRight(line, "\n"))); err == nil {
+			list = append(list, r)
 		}
 	}
-	return text
+	return list
+}
+
+// ParseRecord reads the first line of one record, as /dev/kmsg gives it.
+func ParseRecord(line string) (Record, error) {
+	bad := errors.New("no record of the kernel's log")
+	head, text, ok := strings.Cut(line, ";")
+	f := strings.Split(head, ",")
+	if !ok || len(f) < 4 {
+		return Record{}, bad
+	}
+	priority, err := strconv.ParseUint(f[0], 10, 31)
+	if err != nil {
+		return Record{}, bad
+	}
+	seq, err := strconv.ParseUint(f[1], 10, 64)
+	if err != nil {
+		return Record{}, bad
+	}
+	usec, err := strconv.ParseInt(f[2], 10, 53)
+	if err != nil || usec < 0 {
+		return Record{}, bad
+	}
+	// syslog(2): three bits of level below the facility.
+	r := Record{Facility: int(priority >> 3), Level: int(priority & 7), Seq: seq, Time: time.Duration(usec) * time.Microsecond, Text: unescape(text)}
+	for _, x := range f[4:] {
+		if c, ok := strings.CutPrefix(x, "caller="); ok {
+			r.Caller = c
+		}
+	}
+	return r, nil
+}
+
+// unescape turns "\x0a" into what it stands for: the kernel writes every byte so
+// that is not printable ASCII.
+func unescape(s string) string {
+	if !strings.Contains(s, `\x`) {
+		return strings.ToValidUTF8(s, "?")
+	}
+	var out []byte
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) && s[i+1] == 'x' {
+			if n, err := strconv.ParseUint(s[i+2:i+4], 16, 8); err == nil {
+				out = append(out, byte(n))
+				i += 3
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return strings.ToValidUTF8(string(out), "?")
 }
 
 // about picks the lines that belong to the loading of a module: those that name

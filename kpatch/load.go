@@ -53,8 +53,11 @@ func (k *Kernel) Load(ctx context.Context, image []byte, params string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	log := k.openLog()
-	defer log.close()
+	// Without it the refusal says less.
+	log, err := k.OpenLog()
+	if err == nil {
+		defer log.Close()
+	}
 	if err := k.Sys.InitModule(image, params); err != nil {
 		return k.loadError(ctx, name, err, about(log.lines(), name))
 	}

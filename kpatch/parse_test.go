@@ -6,7 +6,9 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -37,9 +39,42 @@ func TestParseModules(t *testing.T) {
 }
 
 func TestParseRecords(t *testing.T) {
-	got := parseRecords([]byte("6,339,5140900,-;livepatch: enabling patch 'a'\n SUBSYSTEM=x\n DEVICE=y\n4,340,1,c;b; c\nnothing\n"))
-	if d := cmp.Diff([]string{"livepatch: enabling patch 'a'", "b; c"}, got); d != "" {
+	got := parseRecords([]byte("6,339,5140900,-;livepatch: enabling patch 'a'\n SUBSYSTEM=x\n DEVICE=y\n12,340,1,c,caller=T7;b; c\nnothing\n" + `3,341,2,-,caller=C1,x=y;rcu: \x091-\x0aend \xc3\xa4 \x5cx \xzz` + "\n"))
+	want := []Record{
+		{Level: 6, Seq: 339, Time: 5140900 * time.Microsecond, Text: "livepatch: enabling patch 'a'"},
+		{Facility: 1, Level: 4, Seq: 340, Time: time.Microsecond, Caller: "T7", Text: "b; c"},
+		{Level: 3, Seq: 341, Time: 2 * time.Microsecond, Caller: "C1", Text: "rcu: \t1-\nend ä \\x \\xzz"},
+	}
+	if d := cmp.Diff(want, got); d != "" {
 		t.Fatal(d)
+	}
+	for _, bad := range []string{"", ";", "1,2,3;x", "x,2,3,-;x", "1,-2,3,-;x", "1,2,-3,-;x", "1,2,3,-"} {
+		if r, err := ParseRecord(bad); err == nil {
+			t.Errorf("%q was taken as %+v", bad, r)
+		}
+	}
+}
+
+// The numbers tell of records that were overwritten.
+func TestLogLost(t *testing.T) {
+	fake := kpatchtest.New(t.TempDir())
+	k := &Kernel{Root: fake.Root, Sys: fake}
+	l, err := k.OpenLog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, c := range []struct{ add, lost string }{{"6,7,1,-;a\n6,8,1,-;b\n", "0"}, {"6,12,1,-;c\n", "3"}, {"6,13,1,-;d\n", "0"}, {"", "0"}} {
+		f, err := os.OpenFile(k.Path("/dev/kmsg"), os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.WriteString(c.add)
+		f.Close()
+		list, lost, err := l.Read()
+		if err != nil || strconv.FormatUint(lost, 10) != c.lost || len(list) != strings.Count(c.add, "\n") {
+			t.Errorf("%q: %+v, %d lost, %v", c.add, list, lost, err)
+		}
 	}
 }
 

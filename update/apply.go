@@ -14,7 +14,10 @@ import (
 // Apply applies the update files, in the order given, as one change: all of them
 // or none. It needs root. Refusals are those of manifest.ReadModule,
 // sign.ReadPolicy, sign.Policy.Check, versions.State.Check, kpatch.Kernel.Load,
-// PIDNamespace, Unfinished, Barred and TransitionReversed. When ctx ends it is taken back as at the deadline.
+// PIDNamespace, Unfinished, Barred and TransitionReversed. When ctx ends it is taken
+// back as at the deadline. With Options.Probation a *probation.Failure is in the chain
+// if it was taken back for what was seen; HealthCheck is the refusal of a check that
+// fails before.
 func (h *Host) Apply(ctx context.Context, files []string, opt Options) ([]Result, error) {
 	if err := h.Kernel.SeesAllTasks(); err != nil {
 		return nil, err
@@ -125,6 +128,14 @@ func (h *Host) applyAll(ctx context.Context, kind Kind, list []*livepatch, opt *
 	for _, l := range list {
 		c.Updates = append(c.Updates, l.manifest.Name)
 		c.Steps = append(c.Steps, l.steps()...)
+	}
+	if opt.Probation.For > 0 {
+		steps, w, err := h.watched(ctx, c.Steps, list, opt)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		c.Steps = steps
 	}
 	j, err := journal.Open(h.journalPath())
 	if err != nil {

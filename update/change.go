@@ -5,6 +5,7 @@ package update
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -133,7 +134,7 @@ func (c *Change) do(ctx context.Context, i int, j *journal.Journal, report func(
 	logrus.WithFields(logrus.Fields{"change": c.ID, "update": s.Update}).Debugf("doing %s", s.Name)
 	if err := s.Do(ctx); err != nil {
 		// The journal's own failure here is second to the step's.
-		if jerr := c.note(j, c.record(s, journal.Failed, err)); jerr != nil {
+		if jerr := errors.Join(c.note(j, c.record(s, journal.Failed, err)), c.probationFailed(j, s, err)); jerr != nil {
 			logrus.Warnf("%v", jerr)
 		}
 		report(Event{Update: s.Update, Step: s.Name, State: journal.Failed})

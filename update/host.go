@@ -20,6 +20,7 @@ import (
 	"github.com/lupatch/lupatch/internal/journal"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/probation"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -84,6 +85,8 @@ type Options struct {
 	DryRun bool
 	// Later has Rollback take back what stands on an update, too.
 	Later bool
+	// Probation, of an apply; none if its time is zero.
+	Probation probation.Options
 	// Progress, if not nil, is called from the goroutine of the change.
 	Progress func(Event)
 }

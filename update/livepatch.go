@@ -16,6 +16,7 @@ import (
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/probation"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -33,6 +34,9 @@ type Result struct {
 	Resident string `json:"resident,omitempty"`
 	// Warnings are about its signatures.
 	Warnings []string `json:"warnings,omitempty"`
+	// Probation is what was seen while the whole change was on probation; it is in
+	// the result of the last update.
+	Probation *probation.Outcome `json:"probation,omitempty"`
 }
 
 // livepatch is the application of one update.

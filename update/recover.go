@@ -28,6 +28,8 @@ type Recovered struct {
 	Change  string   `json:"change"`
 	Kind    Kind     `json:"kind"`
 	Updates []string `json:"updates"`
+	// AtWork, in a status, says that some lupatch is at work, on this most likely.
+	AtWork bool `json:"at_work,omitempty"`
 	// Outcome is empty in a dry run.
 	Outcome Outcome `json:"outcome,omitempty"`
 	// Reason says why this and not the other.

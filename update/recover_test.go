@@ -282,6 +282,9 @@ func TestStuckIsFinishedLater(t *testing.T) {
 	if !errors.As(err, &half) || !strings.Contains(err.Error(), "cat (8)") {
 		t.Fatal(err)
 	}
+	if s, err := m.Status(t.Context()); err != nil || len(s.Updates) != 1 || s.Updates[0].State != StateStuck || len(s.Open) != 1 || s.Open[0].AtWork {
+		t.Fatalf("%+v, %v", s, err)
+	}
 	for range 2 {
 		if _, err := m.Recover(t.Context(), Options{Deadline: 200 * time.Millisecond}); !errors.As(err, &half) || !strings.Contains(err.Error(), "cat (8)") {
 			t.Fatal(err)

@@ -6,9 +6,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
-	"github.com/lupatch/lupatch/internal/journal"
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/versions"
 )
@@ -20,6 +17,11 @@ const (
 	// StateApplying and StateReversing: tasks still move to it, or out of it.
 	StateApplying  = "applying"
 	StateReversing = "reversing"
+	// StateStuck: on its way back it waits for tasks beyond the deadline, or with no
+	// lupatch to wait with it; recovery finishes that.
+	StateStuck = "stuck"
+	// StateProbation: every task runs it, and a lupatch still watches it.
+	StateProbation = "on probation"
 	// StateResident: taken back, its module is still in memory.
 	StateResident = "resident"
 )
@@ -48,6 +50,10 @@ type Status struct {
 	Barred    map[string]string `json:"barred,omitempty"`
 	// Damaged names stored updates that cannot be read, with the reason.
 	Damaged map[string]string `json:"damaged,omitempty"`
+	// Taint are the kernel's taint flags that are set.
+	Taint []kpatch.TaintFlag `json:"taint"`
+	// RebootOwed says why this host should be booted anew; empty if it need not.
+	RebootOwed []string `json:"reboot_owed"`
 }
 
 // UnitStatus is one unit.
@@ -92,10 +98,11 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	out := &Status{Release: state.Release, Units: []UnitStatus{}, Updates: []UpdateStatus{}, Foreign: []kpatch.Livepatch{}, Resident: []UpdateStatus{}}
 	out.Foreign = append(out.Foreign, state.Foreign...)
 	out.Missing = state.Missing()
-	since := out.remember(h)
+	mem := out.remember(h)
+	out.health(h.Kernel)
 	for i := range state.Updates {
 		u := &state.Updates[i]
-		d := describe(*u, since)
+		d := describe(*u, mem.since)
 		for k := range d.Units {
 			d.Units[k].Contested = state.Contested(u, d.Units[k].Unit)
 		}
@@ -129,6 +136,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 			return nil, err
 		}
 	}
+	out.refine(mem, h.atWork())
 	return out, nil
 }
 
@@ -158,43 +166,4 @@ func describe(u versions.Update, since map[string]time.Time) UpdateStatus {
 		s.Units = append(s.Units, c)
 	}
 	return s
-}
-
-// remember fills in what the journal says, and when each module was loaded last. A
-// journal that cannot be read costs that, not the status.
-func (s *Status) remember(h *Host) map[string]time.Time {
-	s.AfterBoot = []string{}
-	since := make(map[string]time.Time)
-	records, err := journal.Read(h.journalPath())
-	if err != nil {
-		logrus.Warnf("%v", err)
-	}
-	for _, r := range records {
-		if (r.Kind == string(KindApply) || r.Kind == string(KindReapply)) && r.Step == loadingStep && r.State == journal.Done {
-			since[r.Module] = r.Time
-		}
-	}
-	boot, err := h.Kernel.BootID()
-	if err != nil {
-		logrus.Warnf("%v", err)
-	}
-	list := history(records)
-	barred := bars(list, boot)
-	for _, u := range installed(list, s.Release) {
-		s.AfterBoot = append(s.AfterBoot, u.name)
-	}
-	for _, p := range list {
-		if p.open() {
-			s.Open = append(s.Open, Recovered{Change: p.id, Kind: p.kind, Updates: p.names})
-		}
-		for _, u := range p.updates {
-			if why := barred[u.buildID]; why != "" {
-				if s.Barred == nil {
-					s.Barred = make(map[string]string)
-				}
-				s.Barred[u.name] = why
-			}
-		}
-	}
-	return since
 }

@@ -30,12 +30,19 @@ at the end, or none. A task moves to the new code when it is in none of the
 functions that are replaced; tasks that do not until the deadline are named, and
 everything is taken back. Needs root.
 
+After that the updates are on probation: what the kernel reports as a fault in their
+code or in a module they change, a task that hangs there, or a health check that
+fails takes everything back (exit code 6) and is shown with the kernel's own lines.
+Other faults are shown, and change nothing. An interrupt (^C) takes everything back
+up to the end of probation. LUPATCH_PROBATION sets another default for its time.
+
 Examples:
    lupatch apply fix.ko
    lupatch apply --dry-run fix.ko     would it be accepted?
    lupatch apply --deadline 5m first.ko second.ko
+   lupatch apply --probation 2m --health-check 'curl -sf localhost/ >/dev/null' fix.ko
    lupatch apply --yes --json fix.ko  for scripts`,
-		Flags: []cli.Flag{deadlineFlag, dryRunFlag, yesFlag, jsonFlag},
+		Flags: append([]cli.Flag{deadlineFlag, dryRunFlag, yesFlag, jsonFlag}, probationFlags()...),
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return &usageError{"apply needs at least one update file", "apply"}
@@ -44,6 +51,10 @@ Examples:
 				return &usageError{"the deadline has to be positive", "apply"}
 			}
 			files, opt := c.Args().Slice(), h.options(c)
+			var err error
+			if opt.Probation, err = probationOptions(c); err != nil {
+				return err
+			}
 			asked := h.asks(c) && !opt.DryRun
 			if asked {
 				if err := h.review(c, files); err != nil {
@@ -54,6 +65,9 @@ Examples:
 			ran, err := h.alreadyRanFiles(files)
 			if err != nil {
 				return err
+			}
+			if !opt.DryRun {
+				h.warnPanics(opt.Probation)
 			}
 			results, err := h.update().Apply(c.Context, files, opt)
 			if err != nil {
@@ -79,6 +93,7 @@ Examples:
 					fmt.Fprintf(h.out, "  %s\n", line)
 				}
 			}
+			tellProbation(h.out, results)
 			return nil
 		},
 	}

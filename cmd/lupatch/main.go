@@ -52,7 +52,13 @@ func (h *host) update() *update.Host { return update.NewHost(h.kernel) }
 // run carries out one command line and gives the exit code.
 func run(h *host, args []string) int {
 	// The first signal ends a transaction in order, a second one the program.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	// A connection that breaks off is one of them, unless the user said otherwise
+	// (nohup): notification would undo that.
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), signals...)
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	app := newApp(h)
@@ -71,6 +77,7 @@ Exit codes, the same for every command:
    4  taken back: tasks kept using what was to be replaced until the deadline
    5  unfinished: taking a change back waits for tasks, or was not possible yet;
       ` + "`lupatch recover`" + ` ends it
+   6  taken back: the update did not pass its probation
 
 Examples:
    lupatch doctor                     can this host build and apply updates?

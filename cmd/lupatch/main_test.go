@@ -24,6 +24,7 @@ import (
 
 // terminal gives a host whose user sits at a terminal and types the answer.
 func terminal(t *testing.T, answer string) (h *host, out, errs *bytes.Buffer) {
+	t.Setenv("LUPATCH_PROBATION", "0")
 	fake := kpatchtest.New(t.TempDir())
 	k := &kpatch.Kernel{Root: fake.Root, Sys: fake}
 	out, errs = new(bytes.Buffer), new(bytes.Buffer)

@@ -26,7 +26,7 @@ func newProgress(w io.Writer, terminal bool) *progress {
 // doing and undoing say in words what the steps of package update are.
 var (
 	doing = map[string]string{
-		"checked": "checking", "staged": "storing", "loading": "loading", "transition": "waiting for tasks",
+		"checked": "checking", "staged": "storing", "loading": "loading", "transition": "waiting for tasks", "probation": "on probation",
 		"disabling": "disabling", "unloading": "unloading",
 	}
 	undoing = map[string]string{

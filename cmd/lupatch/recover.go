@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/lupatch/lupatch/probation"
 	"github.com/lupatch/lupatch/update"
 )
 
@@ -147,5 +148,8 @@ func (h *host) reportUnfinished(e *update.UndoError, asJSON bool) int {
 		fmt.Fprintf(h.err, "lupatch: %s\n", oneLine(err.Error()))
 	}
 	fmt.Fprintf(h.err, "lupatch: unfinished: %s\nremedy: %s\n", oneLine(e.Error()), remedy)
+	if f, ok := probation.Of(e.Cause); ok {
+		h.evidence(f, asJSON)
+	}
 	return exitUnfinished
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/probation"
 	"github.com/lupatch/lupatch/update"
 )
 
@@ -72,6 +73,9 @@ func (h *host) report(app *cli.App, err error) int {
 	var half *update.UndoError
 	if errors.As(err, &half) {
 		return h.reportUnfinished(half, asJSON)
+	}
+	if f, ok := probation.Of(err); ok {
+		return h.reportProbation(f, asJSON)
 	}
 	if e, ok := refuse.As(err); ok {
 		if asJSON {

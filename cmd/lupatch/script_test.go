@@ -71,6 +71,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			root := filepath.Join(e.WorkDir, "host")
 			e.Setenv(rootVariable, root)
+			// Scripts that are not about probation have no time for it.
+			e.Setenv("LUPATCH_PROBATION", "0")
 			if err := os.Mkdir(root, 0o755); err != nil {
 				return err
 			}
@@ -82,6 +84,8 @@ func TestScripts(t *testing.T) {
 			"host":   changeHost,
 			"code":   exitCode,
 			"damage": damage,
+
+			"documented": documented,
 		},
 	})
 }
@@ -189,6 +193,10 @@ func changeHost(ts *testscript.TestScript, _ bool, args []string) {
 		pid, err := strconv.Atoi(args[0])
 		ts.Check(err)
 		k.AddTask(kpatchtest.Task{PID: pid, Comm: args[1], Sticky: true, Stack: append(args[2:], "entry_SYSCALL_64_after_hwframe")})
+	case "taint": // FLAGS
+		n, err := strconv.ParseUint(args[0], 10, 64)
+		ts.Check(err)
+		k.Taint(n)
 	case "free": // PID
 		pid, err := strconv.Atoi(args[0])
 		ts.Check(err)

@@ -25,18 +25,29 @@ func (h *host) statusCommand() *cli.Command {
 each unit is at, what is going on, and modules that rollbacks left in memory.
 All of it is read from the kernel; the times are from lupatch's journal.
 
-States: applied, applying and reversing (tasks are still moving), waiting (the
-module it changes is not loaded), resident (taken back, the module is still in
-memory), foreign (not loaded by lupatch). Where a foreign livepatch replaces the
+States: applied, applying and reversing (tasks are still moving), stuck (its way back
+waits beyond the deadline, or nobody waits with it), on probation (a fault still takes
+it back), waiting (the module it changes is not loaded), resident (taken back, the
+module is still in memory), foreign (not loaded by lupatch). Where a foreign livepatch replaces the
 same function as an update, the newer one is in force, and both are named.
 
 Examples:
    lupatch status
-   lupatch status --json | jq '.units[] | {unit, version}'`,
-		Flags: []cli.Flag{jsonFlag},
+   lupatch status --json | jq '.units[] | {unit, version}'
+   lupatch status --prometheus --output /var/lib/node_exporter/lupatch.prom`,
+		Flags: []cli.Flag{
+			jsonFlag,
+			&cli.BoolFlag{Name: "prometheus", Usage: "print metrics in Prometheus' text format"},
+			&cli.StringFlag{Name: "output", Usage: "write them to `FILE`, which is replaced as a whole, for node_exporter's textfile collector"},
+		},
 		Action: func(c *cli.Context) error {
-			if c.Args().Present() {
+			switch {
+			case c.Args().Present():
 				return &usageError{"status takes no arguments", "status"}
+			case c.Bool("json") && c.Bool("prometheus"):
+				return &usageError{"--json and --prometheus exclude each other", "status"}
+			case c.IsSet("output") && !c.Bool("prometheus"):
+				return &usageError{"--output is for --prometheus", "status"}
 			}
 			s, err := h.update().Status(c.Context)
 			if err != nil {
@@ -44,6 +55,9 @@ Examples:
 			}
 			if c.Bool("json") {
 				return printJSON(h.out, s)
+			}
+			if c.Bool("prometheus") {
+				return h.exportMetrics(c.String("output"), s)
 			}
 			printStatus(h.out, s)
 			return nil
@@ -87,7 +101,11 @@ func printStatus(w io.Writer, s *update.Status) {
 		}
 	}
 	for _, o := range s.Open {
-		fmt.Fprintf(w, "%s of %s has not ended: run `lupatch recover`\n", o.Kind, strings.Join(o.Updates, ", "))
+		what := "has not ended: run `lupatch recover`"
+		if o.AtWork {
+			what = "is going on"
+		}
+		fmt.Fprintf(w, "%s of %s %s\n", o.Kind, strings.Join(o.Updates, ", "), what)
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Barred)) {
 		fmt.Fprintf(w, "%s is barred: %s\n", name, s.Barred[name])
@@ -101,6 +119,21 @@ func printStatus(w io.Writer, s *update.Status) {
 	for _, name := range slices.Sorted(maps.Keys(s.Damaged)) {
 		fmt.Fprintf(w, "the stored copy of %s cannot be read: %s\n", name, s.Damaged[name])
 	}
+	for _, why := range s.RebootOwed {
+		fmt.Fprintf(w, "a reboot is owed: %s\n", why)
+	}
+	if len(s.Taint) > 0 {
+		fmt.Fprintf(w, "the kernel is tainted: %s\n", taintWords(s.Taint))
+	}
+}
+
+// taintWords are the flags' letters with what they mean.
+func taintWords(flags []kpatch.TaintFlag) string {
+	var out []string
+	for _, f := range flags {
+		out = append(out, fmt.Sprintf("%s (%s)", f.Letter, f.Meaning))
+	}
+	return strings.Join(out, ", ")
 }
 
 // atBoot says where the next boot differs from now.

@@ -79,7 +79,7 @@ func (sc scene) play(ctx context.Context, s *screen, h *lab.Host, ko string) err
 		return err
 	}
 	start := time.Now()
-	if err := s.command(ctx, h, "lupatch", "apply", guest); err != nil {
+	if err := s.command(ctx, h, "lupatch", "apply", "--probation", "2s", guest); err != nil {
 		return err
 	}
 	s.line("applied in %.1f s", time.Since(start).Seconds())

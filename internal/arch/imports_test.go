@@ -31,6 +31,7 @@ var layer = map[string]int{
 	"internal/disasm":    3,
 	"internal/doctor":    3,
 	"quiesce":            2,
+	"probation":          2,
 	"shadow":             2,
 	"versions":           2,
 	"internal/kbuild":    2,

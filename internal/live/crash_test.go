@@ -222,7 +222,7 @@ func (h *crashHost) run(c *interrupted, at int, by string) (points []string, r *
 		h.sleep("shipped", "shipped_show")
 	}
 	h.sh("rm -f /tmp/points")
-	env := []string{"LUPATCH_CRASH_AT=" + strconv.Itoa(at), "LUPATCH_CRASH_BY=" + by, "LUPATCH_CRASH_LOG=/tmp/points"}
+	env := []string{"LUPATCH_CRASH_AT=" + strconv.Itoa(at), "LUPATCH_CRASH_BY=" + by, "LUPATCH_CRASH_LOG=/tmp/points", "LUPATCH_PROBATION=300ms"}
 	r, err = h.Run(h.t.Context(), lab.Cmd{Argv: argv, Env: env, Timeout: commandTime})
 	if err != nil {
 		return nil, r, err
@@ -247,6 +247,7 @@ func (h *crashHost) attempt(c *interrupted, cases []interrupted, at int, by stri
 		if r.Code != 0 {
 			return "", fmt.Errorf("recover --boot: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 		}
+		h.unbar()
 	} else {
 		if err != nil || r.Signal != 9 {
 			return "", fmt.Errorf("it was not killed: %v, %+v", err, r)
@@ -264,6 +265,18 @@ func (h *crashHost) attempt(c *interrupted, cases []interrupted, at int, by stri
 		return "", fmt.Errorf("a second recovery found something: %s", again.Recovered)
 	}
 	return version, nil
+}
+
+// unbar allows what is barred by the short boots of this test, and applies it.
+func (h *crashHost) unbar() {
+	h.t.Helper()
+	barred := h.status().Barred
+	for name := range barred {
+		h.succeed(&struct{}{}, "recover", "--unbar", name)
+	}
+	if len(barred) > 0 {
+		h.succeed(&lupatch.Boot{}, "recover", "--boot")
+	}
 }
 
 // TestCrash ends commands by kill -9 and by switching the host off, at points of the

@@ -13,6 +13,7 @@ import (
 	"github.com/lupatch/lupatch/internal/deb"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/probation"
 )
 
 // supported are the kernels of the table in the README.
@@ -59,6 +60,7 @@ func TestSupportedKernels(t *testing.T) {
 			g.sh("ip link set eth0 up")
 			g.run("example", func(g guest) { smoke(g, u) })
 			g.run("stack", func(g guest) { warningOnStack(g, w) })
+			g.run("probation", func(g guest) { warningOnProbation(g, w) })
 			g.run("user memory", func(g guest) { hiddenName(g, h) })
 			g.cleanConsole(k.cmdline)
 		})
@@ -99,6 +101,24 @@ func warningOnStack(g guest, u built) {
 		g.t.Errorf("on the stack are %q\n%s", got, g.Console()[from:])
 	}
 	g.rollback()
+}
+
+// warningOnProbation has the same warning take the update back: this kernel's reports
+// are understood, and its tracepoint is there.
+func warningOnProbation(g guest, u built) {
+	check := "[ ! -e /sys/kernel/livepatch/" + u.name + " ] || { " + fmt.Sprintf(setMTU, 1403) + "; }"
+	r := g.lupatch("apply", "--probation", "1m", "--health-check", check, g.file(u))
+	var answer takenBack
+	g.decode(r, &answer)
+	b := answer.TakenBack
+	if r.Code != 6 || b == nil || len(b.Reports) != 1 || len(b.Seen.Blind) > 0 {
+		g.t.Fatalf("exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
+	}
+	first := b.Reports[0]
+	if first.Kind != probation.Warning || first.Function.String() != "e1000_odd_mtu [lupatch_warn]" || first.PID == 0 || len(first.Stack) < 6 || !strings.HasPrefix(first.Lines[len(first.Lines)-1], "---[ end trace") {
+		g.t.Errorf("%+v", first)
+	}
+	g.wantStatus("")
 }
 
 // hiddenName changes code that checks addresses of user memory, whose end newer

@@ -114,10 +114,14 @@ func (g guest) wantErrno(err, errno error) {
 	}
 }
 
+// noProbation is for the tests that are not about probation and do not say how
+// long it lasts.
+var noProbation = []string{"LUPATCH_PROBATION=0"}
+
 // lupatch runs the command with --json.
 func (g guest) lupatch(verb string, args ...string) *lab.Result {
 	g.t.Helper()
-	r, err := g.Run(g.t.Context(), lab.Cmd{Argv: append([]string{"lupatch", verb, "--json"}, args...), Timeout: commandTime})
+	r, err := g.Run(g.t.Context(), lab.Cmd{Argv: append([]string{"lupatch", verb, "--json"}, args...), Env: noProbation, Timeout: commandTime})
 	if err != nil {
 		g.t.Fatalf("lupatch %s %s: %v", verb, strings.Join(args, " "), err)
 	}
@@ -127,7 +131,7 @@ func (g guest) lupatch(verb string, args ...string) *lab.Result {
 // lupatchText runs the command for a person.
 func (g guest) lupatchText(verb string, args ...string) []byte {
 	g.t.Helper()
-	r, err := g.Run(g.t.Context(), lab.Cmd{Argv: append([]string{"lupatch", verb}, args...), Timeout: commandTime})
+	r, err := g.Run(g.t.Context(), lab.Cmd{Argv: append([]string{"lupatch", verb}, args...), Env: noProbation, Timeout: commandTime})
 	if err != nil || r.Code != 0 {
 		g.t.Fatalf("lupatch %s %s: %v: %+v", verb, strings.Join(args, " "), err, r)
 	}
@@ -242,7 +246,7 @@ func (g guest) checkRefusal(r *lab.Result, id refuse.ID, words ...string) {
 // background runs a lupatch command that will take its time.
 func (g guest) background(ctx context.Context, argv ...string) *lab.Process {
 	g.t.Helper()
-	p, err := g.Start(ctx, lab.Cmd{Argv: argv, Timeout: commandTime})
+	p, err := g.Start(ctx, lab.Cmd{Argv: argv, Env: noProbation, Timeout: commandTime})
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -55,6 +55,7 @@ const (
 	PolicyWrong        ID = "policy-wrong"
 	KeyUnusable        ID = "key-unusable"
 	PIDNamespace       ID = "pid-namespace"
+	HealthCheck        ID = "health-check"
 )
 
 // Entry documents one refusal.
@@ -115,6 +116,7 @@ var Table = []Entry{
 	{PolicyWrong, "the host's policy file or a key it trusts cannot be read or understood; it is not taken for a policy that requires nothing", "correct the file named, see `lupatch verify --help`"},
 	{KeyUnusable, "a key or certificate to sign with cannot be used", "see the reason; `lupatch sign --generate NAME` makes keys"},
 	{PIDNamespace, "lupatch runs in a PID namespace, where it sees only some of the host's tasks and could not say which of them use code that is replaced", "run it on the host itself (nsenter --target 1 --pid --mount)"},
+	{HealthCheck, "a health check fails before anything is loaded, so that it could not tell what the update does", "repair what it complains of, or leave the check out"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.

@@ -50,6 +50,7 @@ func (k *Kernel) boot(release string) {
 	k.write("/sys/kernel/notes", note(BuildID("vmlinux")))
 	k.write("/proc/modules", "")
 	k.write("/dev/kmsg", "")
+	k.Taint(0)
 	k.AddModule("e1000", BuildID("e1000"))
 	k.AddTask(Task{PID: 1, Comm: "systemd", Stack: []string{"do_epoll_wait", "__x64_sys_epoll_wait", "entry_SYSCALL_64_after_hwframe"}})
 }
@@ -93,6 +94,9 @@ func (k *Kernel) Log(format string, args ...any) {
 	_, err = fmt.Fprintf(f, "6,1,1000,-;%s\n SUBSYSTEM=fake\n", fmt.Sprintf(format, args...))
 	must(err)
 }
+
+// Taint sets the kernel's taint flags.
+func (k *Kernel) Taint(flags uint64) { k.write("/proc/sys/kernel/tainted", fmt.Sprintf("%d\n", flags)) }
 
 func note(id string) string {
 	raw, err := hex.DecodeString(id)

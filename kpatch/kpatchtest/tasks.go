@@ -22,6 +22,8 @@ type Task struct {
 	State byte
 	// Shown is the stack that is seen from the CPU of a running task.
 	Shown []string
+	// Switches is how often it has left a CPU.
+	Switches int
 }
 
 // AddTask adds a task or replaces one.
@@ -33,6 +35,7 @@ func (k *Kernel) AddTask(t Task) {
 	k.write(dir+"/comm", t.Comm+"\n")
 	k.write(dir+"/stack", stackText(t.Stack))
 	k.write(dir+"/stat", fmt.Sprintf("%d (%s) %c %s0 0\n", t.PID, t.Comm, t.State, strings.Repeat("0 ", 35)))
+	k.write(dir+"/status", fmt.Sprintf("Name:\t%s\nvoluntary_ctxt_switches:\t%d\nnonvoluntary_ctxt_switches:\t0\n", t.Comm, t.Switches))
 	if !k.exists(dir + "/patch_state") {
 		k.write(dir+"/patch_state", "-1\n")
 	}

@@ -118,7 +118,7 @@ func cycle(ctx context.Context, h *lab.Host, b *built) error {
 		argv    []string
 		enabled bool
 	}{
-		{[]string{"lupatch", "apply", "--yes", "--json", inGuest(b)}, true},
+		{[]string{"lupatch", "apply", "--yes", "--json", "--probation", "0", inGuest(b)}, true},
 		{[]string{"lupatch", "rollback", "--yes", "--json", name}, false},
 	} {
 		r, err := h.Run(ctx, lab.Cmd{Argv: step.argv, Timeout: verbTimeout})
