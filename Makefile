@@ -121,7 +121,10 @@ install: build
 	install -d $(DESTDIR)/usr/lib/systemd/system
 	install -m 644 packaging/systemd/*.service packaging/systemd/*.timer $(DESTDIR)/usr/lib/systemd/system
 
+# Only this needs clang: what it makes is committed.
 generate:
+	@command -v clang >/dev/null && command -v llvm-strip >/dev/null || \
+	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends clang llvm
 	$(GO) generate ./...
 
 clean:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bpf is what lupatch knows of a kernel's BPF: so far whether it is
+// Package bpf holds the programs that lupatch runs in the kernel, in C beside the
+// Go that loads them, and what it knows of the kernel's BPF: whether it is
 // there. It is the one place that uses gobpf, of which only the parts without
 // cgo are taken.
 package bpf
