@@ -19,11 +19,16 @@ type Task struct {
 	// Stack is what is known of its kernel stack, innermost first; empty while
 	// it runs.
 	Stack []Frame `json:"stack,omitempty"`
+	// Why it remains in a transition, in a few words, where that was found out.
+	Why string `json:"why,omitempty"`
 }
 
-// String is "comm (pid)" with the innermost functions.
+// String is "comm (pid)" with why it remains, or the innermost functions.
 func (t Task) String() string {
 	s := fmt.Sprintf("%s (%d)", t.Comm, t.TID)
+	if t.Why != "" {
+		return s + " " + t.Why
+	}
 	if len(t.Stack) > 0 {
 		var fn []string
 		for _, f := range t.Stack[:min(len(t.Stack), 3)] {
