@@ -109,8 +109,11 @@ func objects() (n int) {
 func ask(t *testing.T, h *lab.Host, functions ...string) (s seen) {
 	t.Helper()
 	r, err := h.Run(labtest.Context(t), lab.Cmd{Argv: []string{"/root/probe"}, Env: []string{inGuest + "=" + strings.Join(functions, ",")}})
-	if err != nil || r.Code != 0 {
-		t.Fatalf("%v: %s%s", err, r.Stdout, r.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Code != 0 {
+		t.Fatalf("status %d: %s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	if err := json.Unmarshal(r.Stdout, &s); err != nil {
 		t.Fatal(err)

@@ -12,12 +12,8 @@ package quiesce
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"os"
 
 	"github.com/lupatch/lupatch/bpf"
-	"github.com/lupatch/lupatch/internal/kallsyms"
 	"github.com/lupatch/lupatch/kpatch"
 )
 
@@ -62,22 +58,23 @@ type Observer struct {
 	kernel    *kpatch.Kernel
 	iter      *bpf.TaskIter
 	functions []Function
-	symbols   *kallsyms.Table // nil if addresses are hidden
+	symbols   *symbols // nil if addresses are hidden
 	spans     []span
 	blind     []Function
 	nohz      map[int]bool
 }
 
-// Open prepares to look for functions. It reads the kernel's symbols (about
-// 200,000 lines), which takes longer than a pass, so that Pass can follow the
-// moment it is about. It needs root (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN
+// Open prepares to look for functions. It reads the kernel's symbols (some
+// 100,000 lines), which takes longer than a pass, so that Pass can come just
+// before the moment it is about. It needs root (CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN
 // for procfs; CAP_SYSLOG for addresses). The observer has to be closed.
 func Open(k *kpatch.Kernel, functions []Function) (*Observer, error) {
 	o := &Observer{Way: WayProcfs, kernel: k, functions: functions, nohz: nohzFull(k)}
-	if err := o.readSymbols(); err != nil {
+	var err error
+	if o.symbols, err = readSymbols(k); err != nil {
 		return nil, err
 	}
-	o.resolve(functions)
+	o.resolve()
 	switch {
 	case k.Root != "":
 		o.Why = "it is not the kernel that this runs on"
@@ -115,26 +112,6 @@ func (o *Observer) Close() error {
 func (o *Observer) UseProcfs(why string) error {
 	o.Way, o.Why = WayProcfs, why
 	return o.Close()
-}
-
-func (o *Observer) readSymbols() error {
-	f, err := os.Open(o.kernel.Path("/proc/kallsyms"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("reading the kernel's symbols: %w", err)
-	}
-	defer f.Close()
-	t, err := kallsyms.ReadProc(f)
-	if errors.Is(err, kallsyms.ErrRestricted) || errors.Is(err, kallsyms.ErrNoTables) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	o.symbols = t
-	return nil
 }
 
 // read gives all threads, by whatever way.

@@ -3,10 +3,9 @@
 package quiesce
 
 import (
+	"cmp"
 	"slices"
 	"strings"
-
-	"github.com/lupatch/lupatch/internal/kallsyms"
 )
 
 // span is a stretch of code that belongs to a function.
@@ -24,17 +23,39 @@ type span struct {
 	cold bool
 }
 
+// Marks around the section of the scheduler and of what sleeps for others
+// (mutex_lock among them). Neither procfs nor BPF shows frames in there
+// (stack_trace_consume_entry_nosched, kernel/stacktrace.c).
+const schedBegin, schedEnd = "__sched_text_start", "__sched_text_end"
+
 // resolve finds the code of the functions. One that is not in memory, because
 // its module is not loaded, has none: the kernel does not look for it either.
-func (o *Observer) resolve(functions []Function) {
-	for _, f := range functions {
-		fn := &f
+func (o *Observer) resolve() {
+	names := map[string]bool{schedBegin: true, schedEnd: true}
+	for i := range o.functions {
+		f := &o.functions[i]
 		if o.symbols == nil {
-			o.spans = append(o.spans, span{fn: fn, name: f.Name, module: f.home()},
-				span{fn: fn, name: f.Name + ".cold", module: f.home(), cold: true})
-			continue
+			o.spans = append(o.spans, span{fn: f, name: f.Name, module: f.home()},
+				span{fn: f, name: f.Name + ".cold", module: f.home(), cold: true})
 		}
-		found := o.find(f.Name, f.home())
+		names[f.Name], names[f.Name+".cold"] = true, true
+	}
+	if o.symbols == nil {
+		return
+	}
+	all := o.symbols.find(names)
+	of := func(name, module string) (out []symbol) {
+		for _, s := range all {
+			if s.name == name && s.module == module && s.text {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	begin, end := of(schedBegin, ""), of(schedEnd, "")
+	for i := range o.functions {
+		f := &o.functions[i]
+		found := of(f.Name, f.home())
 		// The symbols of a livepatch are its own: where several have the name
 		// all of them are taken.
 		if f.Module == "" && f.Sympos > 0 {
@@ -44,52 +65,19 @@ func (o *Observer) resolve(functions []Function) {
 			found = found[f.Sympos-1 : f.Sympos]
 		}
 		for _, s := range found {
-			o.add(fn, s, false)
-			if o.scheduler(s.Addr) {
-				o.blind = append(o.blind, f)
+			o.spans = append(o.spans, span{fn: f, start: s.start, end: s.end, name: s.shown, module: s.module, size: s.end - s.start})
+			if len(begin) == 1 && len(end) == 1 && s.start >= begin[0].start && s.start < end[0].start {
+				o.blind = append(o.blind, *f)
 			}
 		}
 		if len(found) == 0 {
 			continue
 		}
-		for _, s := range o.find(f.Name+".cold", f.home()) {
-			o.add(fn, s, true)
+		for _, s := range of(f.Name+".cold", f.home()) {
+			o.spans = append(o.spans, span{fn: f, start: s.start, end: s.end, name: s.shown, module: s.module, size: s.end - s.start, cold: true})
 		}
 	}
-	slices.SortFunc(o.spans, func(a, b span) int {
-		switch {
-		case a.start < b.start:
-			return -1
-		case a.start > b.start:
-			return 1
-		}
-		return 0
-	})
-}
-
-func (o *Observer) find(name, module string) []kallsyms.Symbol {
-	return slices.DeleteFunc(o.symbols.Lookup(name), func(s kallsyms.Symbol) bool { return s.Module != module || !s.IsText() })
-}
-
-func (o *Observer) add(fn *Function, s kallsyms.Symbol, cold bool) {
-	end, ok := o.symbols.Next(s.Addr)
-	if !ok {
-		end = s.Addr + 1
-	}
-	// Where symbols share an address the kernel prints the first of them.
-	shown := s
-	if c, _, ok := o.symbols.Containing(s.Addr); ok {
-		shown = c
-	}
-	o.spans = append(o.spans, span{fn: fn, start: s.Addr, end: end, name: shown.Name, module: shown.Module, size: end - s.Addr, cold: cold})
-}
-
-// scheduler says whether an address is in the section of the scheduler and of
-// what sleeps for others (mutex_lock among them). Neither procfs nor BPF shows
-// those frames (stack_trace_consume_entry_nosched, kernel/stacktrace.c).
-func (o *Observer) scheduler(addr uint64) bool {
-	a, b := o.symbols.Lookup("__sched_text_start"), o.symbols.Lookup("__sched_text_end")
-	return len(a) == 1 && len(b) == 1 && addr >= a[0].Addr && addr < b[0].Addr
+	slices.SortFunc(o.spans, func(a, b span) int { return cmp.Compare(a.start, b.start) })
 }
 
 // hit says whether the frame is in one of the spans. innermost frames hold where

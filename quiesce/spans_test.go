@@ -12,7 +12,7 @@ import (
 )
 
 // symbols of a kernel in which everything is met that a place can be.
-const symbols = `ffffffff81000000 T _text
+const everything = `ffffffff81000000 T _text
 ffffffff81000100 T alone
 ffffffff81000180 t after
 ffffffff81000200 t twin
@@ -80,7 +80,7 @@ func TestHit(t *testing.T) {
 		{"the shipped one, which is not in force", patched, 0xffffffff81000110, false, none},
 		{"the older livepatch's, when it is not in force", k, 0xffffffffc0001010, false, none},
 	} {
-		o := observer(t, symbols, c.fn)
+		o := observer(t, everything, c.fn)
 		s, h := o.hit(&frame{addr: c.addr}, c.innermost)
 		got := none
 		if s != nil {
@@ -97,7 +97,7 @@ func TestHit(t *testing.T) {
 
 // procfs has no addresses: the size tells namesakes apart where it can.
 func TestHitByName(t *testing.T) {
-	second := observer(t, symbols, Function{Unit: "vmlinux", Name: "split"}, Function{Unit: "e1000", Name: "probe"})
+	second := observer(t, everything, Function{Unit: "vmlinux", Name: "split"}, Function{Unit: "e1000", Name: "probe"})
 	blindly := observer(t, "", Function{Unit: "vmlinux", Name: "split"}, Function{Unit: "e1000", Name: "probe"})
 	for _, o := range []*Observer{second, blindly} {
 		for _, c := range []struct {
@@ -129,7 +129,7 @@ func TestHitByName(t *testing.T) {
 }
 
 func TestBlind(t *testing.T) {
-	o := observer(t, symbols, Function{Unit: "vmlinux", Name: "mutex_lock"}, Function{Unit: "vmlinux", Name: "alone"})
+	o := observer(t, everything, Function{Unit: "vmlinux", Name: "mutex_lock"}, Function{Unit: "vmlinux", Name: "alone"})
 	if len(o.blind) != 1 || o.blind[0].Name != "mutex_lock" {
 		t.Errorf("%+v", o.blind)
 	}

@@ -86,7 +86,7 @@ func (o *Observer) name(t *Task) {
 	for i := range t.frames {
 		f := &t.frames[i]
 		if f.addr != 0 && o.symbols != nil {
-			if s, off, ok := o.symbols.Containing(f.addr); ok {
+			if s, off, ok := o.symbols.containing(f.addr); ok {
 				f.place = place{function: s.Name, module: s.Module, offset: off}
 			}
 		}
