@@ -23,18 +23,18 @@ type Task struct {
 	Why string `json:"why,omitempty"`
 }
 
-// String is "comm (pid)" with why it remains, or the innermost functions.
+// String is "comm (pid)" with the innermost functions and why it remains.
 func (t Task) String() string {
 	s := fmt.Sprintf("%s (%d)", t.Comm, t.TID)
-	if t.Why != "" {
-		return s + " " + t.Why
-	}
 	if len(t.Stack) > 0 {
 		var fn []string
 		for _, f := range t.Stack[:min(len(t.Stack), 3)] {
 			fn = append(fn, f.String())
 		}
 		s += " in " + strings.Join(fn, " < ")
+	}
+	if t.Why != "" {
+		s += ": " + t.Why
 	}
 	return s
 }

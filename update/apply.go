@@ -112,14 +112,17 @@ func (h *Host) applyAll(ctx context.Context, kind Kind, list []*livepatch, opt *
 	if err != nil {
 		return err
 	}
-	for _, l := range list {
-		c.Updates = append(c.Updates, l.manifest.Name)
-		c.Steps = append(c.Steps, l.steps()...)
-	}
 	j, err := journal.Open(h.journalPath())
 	if err != nil {
 		return err
 	}
 	defer j.Close()
+	for _, l := range list {
+		c.Updates = append(c.Updates, l.manifest.Name)
+		c.Steps = append(c.Steps, l.steps()...)
+		l.note = func(step, detail string) error {
+			return c.note(j, journal.Record{Update: l.manifest.Name, Module: l.module, BuildID: l.buildID, Step: step, State: journal.Begin, Detail: detail})
+		}
+	}
 	return c.run(ctx, j, opt.report)
 }

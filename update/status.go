@@ -46,6 +46,8 @@ type Status struct {
 	Open      []Recovered       `json:"open,omitempty"`
 	AfterBoot []string          `json:"after_boot"`
 	Barred    map[string]string `json:"barred,omitempty"`
+	// Forced are updates that were forced upon tasks: a reboot is owed.
+	Forced []Forced `json:"forced,omitempty"`
 	// Damaged names stored updates that cannot be read, with the reason.
 	Damaged map[string]string `json:"damaged,omitempty"`
 }
@@ -92,6 +94,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	out := &Status{Release: state.Release, Units: []UnitStatus{}, Updates: []UpdateStatus{}, Foreign: []kpatch.Livepatch{}, Resident: []UpdateStatus{}}
 	out.Foreign = append(out.Foreign, state.Foreign...)
 	out.Missing = state.Missing()
+	out.Forced = h.allForced()
 	since := out.remember(h)
 	for i := range state.Updates {
 		u := &state.Updates[i]
