@@ -98,6 +98,9 @@ func printStatus(w io.Writer, s *update.Status) {
 	for _, m := range s.Missing {
 		fmt.Fprintf(w, "%s: somebody else disabled that; roll back what stands on it\n", m)
 	}
+	for _, f := range s.Forced {
+		fmt.Fprintf(w, "%s was forced upon tasks that had not moved (%s): this host owes a reboot\n", f.Update, f.Waited)
+	}
 	for _, name := range slices.Sorted(maps.Keys(s.Damaged)) {
 		fmt.Fprintf(w, "the stored copy of %s cannot be read: %s\n", name, s.Damaged[name])
 	}
