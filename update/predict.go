@@ -129,6 +129,24 @@ func someBlockers(list []quiesce.Blocker) string {
 // have ended by then, and a look costs some processor time.
 const explainAfter = time.Second
 
+// explain adds to a transition why tasks remain in it, if it is one of lupatch's.
+func (h *Host) explain(ctx context.Context, state *versions.State, p *kpatch.Progress) {
+	if p == nil {
+		return
+	}
+	w := &quiesce.Watch{Kernel: h.Kernel}
+	for _, u := range state.Updates {
+		if u.Module == p.Livepatch && p.Enabling {
+			w.Functions = leaving(state.Without(u.Module), u.Manifest)
+		} else if u.Module == p.Livepatch {
+			w.Functions = entered(u.Manifest, u.Module)
+		}
+	}
+	if err := w.Explain(ctx, p); err != nil {
+		logrus.Debugf("%v", err)
+	}
+}
+
 // explaining adds to reports of a transition why tasks remain in it, and moves
 // those along that it can. left are the functions that it leaves.
 func (h *Host) explaining(ctx context.Context, left []quiesce.Function, report func(kpatch.Progress)) func(kpatch.Progress) {

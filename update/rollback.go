@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -132,8 +131,7 @@ func (r *rollback) left(ctx context.Context) []quiesce.Function {
 	if err != nil {
 		return nil
 	}
-	state.Updates = slices.DeleteFunc(state.Updates, func(u versions.Update) bool { return u.Module == r.update.Module })
-	return leaving(state, r.update.Manifest)
+	return leaving(state.Without(r.update.Module), r.update.Manifest)
 }
 
 func (r *rollback) report(state journal.State) func(kpatch.Progress) {

@@ -131,6 +131,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 		if out.Transition, err = h.Kernel.Blockers(ctx, p.Name); err != nil {
 			return nil, err
 		}
+		h.explain(ctx, state, out.Transition)
 	}
 	return out, nil
 }
