@@ -73,6 +73,15 @@ func Features() []Feature {
 	return []Feature{
 		{"kernel type information (BTF)", "5.4", btf},
 		{"tracing programs", "5.5", features.HaveProgramType(ebpf.Tracing)},
+		{"a task iterator with stacks", "5.9", tryTasks()},
 		{"ring buffers", "5.8", features.HaveMapType(ebpf.RingBuf)},
 	}
+}
+
+func tryTasks() error {
+	it, err := OpenTasks()
+	if err != nil {
+		return err
+	}
+	return it.Close()
 }

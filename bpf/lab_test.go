@@ -141,6 +141,11 @@ func TestTasksOfKernel(t *testing.T) {
 	}
 	n, _ := strconv.Atoi(pid)
 	sameStack(t, h, byTID[n])
+	labtest.Sh(t, h, "mount -t tmpfs none /sys/kernel/btf")
+	if s := ask(t, h, "tasks"); !s.Unsupported || s.Refused {
+		t.Errorf("without type information: %+v", s)
+	}
+	labtest.Sh(t, h, "umount /sys/kernel/btf")
 	if s := ask(t, h, "nobody"); !s.Refused || s.Unsupported {
 		t.Errorf("without privilege: %+v", s)
 	}

@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -39,7 +40,7 @@ type Task struct {
 	PatchState int
 	// Stack holds return addresses in the kernel, the innermost first, without
 	// those in the scheduler itself (.sched.text). It is empty while the task
-	// runs, unless it is the reader itself.
+	// runs, unless it is the reader itself, which it tells apart.
 	Stack []uint64
 }
 
@@ -49,10 +50,10 @@ const StackMax = 127
 // Kthread says whether the task is one of the kernel's own (PF_KTHREAD).
 func (t *Task) Kthread() bool { return t.Flags&0x00200000 != 0 }
 
-// Uninterruptible says whether it sleeps so that no signal wakes it, what ps(1)
-// shows as D, or as I for one that waits for work (TASK_UNINTERRUPTIBLE without
-// TASK_WAKEKILL).
-func (t *Task) Uninterruptible() bool { return t.State&0x102 == 2 }
+// Uninterruptible says whether it sleeps and no signal of a transition wakes it:
+// those wake what is in TASK_INTERRUPTIBLE (set_notify_signal,
+// include/linux/sched/signal.h). A task that a fatal signal alone would wake is not.
+func (t *Task) Uninterruptible() bool { return t.State != 0 && t.State&1 == 0 }
 
 // Ended says whether it has left its stack for good.
 func (t *Task) Ended() bool { return t.ExitState != 0 }
@@ -100,7 +101,7 @@ func kind(err error) error {
 	switch {
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, unix.EPERM):
 		return err
-	case errors.As(err, &rejected), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+	case errors.As(err, &rejected), errors.Is(err, btf.ErrNotFound), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
 		return fmt.Errorf("%w: %w", ebpf.ErrNotSupported, err)
 	}
 	return err

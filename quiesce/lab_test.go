@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
 	"github.com/lupatch/lupatch/internal/kbuild"
@@ -35,6 +36,10 @@ func TestMain(m *testing.M) {
 		err := quiescetest.Load(context.Background(), 40, 1, 2*time.Second, func() { fmt.Println("ready") })
 		fmt.Println(err)
 		os.Exit(1)
+	case "fentry":
+		if err := json.NewEncoder(os.Stdout).Encode(fentry()); err != nil {
+			panic(err)
+		}
 	default:
 		if err := json.NewEncoder(os.Stdout).Encode(look(strings.Split(what, ","))); err != nil {
 			panic(err)
@@ -86,6 +91,23 @@ func look(names []string) (s seen) {
 	return s
 }
 
+// fentry attaches a program to a function, and looks for it.
+func fentry() (s seen) {
+	const function = "meminfo_proc_show"
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "nothing", Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFEntry, AttachTo: function, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}})
+	must(err)
+	defer p.Close()
+	l, err := link.AttachTracing(link.TracingOptions{Program: p})
+	must(err)
+	defer l.Close()
+	o, err := quiesce.Open(kpatch.Running(), []quiesce.Function{{Unit: "vmlinux", Name: function}, {Unit: "vmlinux", Name: "loadavg_proc_show"}})
+	must(err)
+	defer o.Close()
+	s.Conflicts, s.Unknown = o.Conflicts()
+	return s
+}
+
 func must(err error) {
 	if err != nil {
 		panic(err)
@@ -105,10 +127,10 @@ func objects() (n int) {
 	return n
 }
 
-// ask runs this program in the guest.
-func ask(t *testing.T, h *lab.Host, functions ...string) (s seen) {
+// run runs this program in the guest.
+func run(t *testing.T, h *lab.Host, what string) (s seen) {
 	t.Helper()
-	r, err := h.Run(labtest.Context(t), lab.Cmd{Argv: []string{"/root/probe"}, Env: []string{inGuest + "=" + strings.Join(functions, ",")}})
+	r, err := h.Run(labtest.Context(t), lab.Cmd{Argv: []string{"/root/probe"}, Env: []string{inGuest + "=" + what}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,6 +140,13 @@ func ask(t *testing.T, h *lab.Host, functions ...string) (s seen) {
 	if err := json.Unmarshal(r.Stdout, &s); err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// ask looks for functions.
+func ask(t *testing.T, h *lab.Host, functions ...string) seen {
+	t.Helper()
+	s := run(t, h, strings.Join(functions, ","))
 	if s.BPF.Way != quiesce.WayBPF || s.Procfs.Way != quiesce.WayProcfs || s.Procfs.Why == "" {
 		t.Fatalf("looked by %s (%s) and by %s", s.BPF.Way, s.BPF.Why, s.Procfs.Way)
 	}
@@ -245,4 +274,10 @@ func hooks(t *testing.T, h *lab.Host) {
 	found("ftrace lubusy_second false")
 	labtest.Sh(t, h, "echo nop > "+tracing+"/current_tracer; echo > "+tracing+"/set_ftrace_filter")
 	found()
+	// A BPF program shows twice: what it is, and that somebody is at the site.
+	s := run(t, h, "fentry")
+	if len(s.Conflicts) != 2 || len(s.Unknown) > 0 || s.Conflicts[0].Kind != "bpf" || s.Conflicts[1].Kind != "ftrace" || s.Conflicts[0].Blocks ||
+		!strings.Contains(s.Conflicts[0].Detail, "nothing") || s.Conflicts[0].Function != "meminfo_proc_show" || s.Conflicts[1].Function != "meminfo_proc_show" {
+		t.Errorf("hooks: %+v, unknown %q", s.Conflicts, s.Unknown)
+	}
 }

@@ -81,7 +81,7 @@ func (o *Observer) Pass(ctx context.Context) (*Pass, error) {
 	p := &Pass{Way: o.Way, Why: o.Why, Took: time.Since(begin), Tasks: len(list), Blockers: []Blocker{}, Blind: o.blind, Partial: o.partial()}
 	for i := range list {
 		t := &list[i]
-		if t.TID == os.Getpid() && o.kernel.Root == "" || t.State == Ended {
+		if t.reader || t.State == Ended {
 			continue
 		}
 		switch b, ok := o.blocker(t); {

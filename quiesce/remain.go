@@ -67,9 +67,8 @@ func (w *Watch) Explain(ctx context.Context, p *kpatch.Progress) error {
 		r.Why = o.why(t, p.Enabling)
 		if t.State == Running {
 			ran[t.CPU] = t.TID
-			if o.nohz[t.CPU] || w.seen[t.CPU] == t.TID {
+			if (o.nohz[t.CPU] || w.seen[t.CPU] == t.TID) && w.visit(t.CPU) {
 				p.Nudged = append(p.Nudged, t.TID)
-				w.visit(t.CPU)
 			}
 		} else if len(t.Stack) > 0 {
 			r.Stack = t.Stack
@@ -114,12 +113,12 @@ func (o *Observer) why(t *Task, enabling bool) string {
 // visit lets a thread of this process run on cpu for a moment. It is waited for
 // only so long, and not followed by another one before it has ended: a CPU that
 // is taken for good is none that a visit helps.
-func (w *Watch) visit(cpu int) {
+func (w *Watch) visit(cpu int) (begun bool) {
 	if last := w.visits[cpu]; last != nil {
 		select {
 		case <-last:
 		default:
-			return
+			return false
 		}
 	}
 	done := make(chan struct{})
@@ -136,4 +135,5 @@ func (w *Watch) visit(cpu int) {
 	case <-done:
 	case <-time.After(visitTimeout):
 	}
+	return true
 }

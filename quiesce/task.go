@@ -5,6 +5,7 @@ package quiesce
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/lupatch/lupatch/bpf"
@@ -18,9 +19,10 @@ const (
 	Running = "running"
 	// Runnable: waits for a CPU.
 	Runnable = "runnable"
-	// Sleeping: a signal can wake it, if it is no kthread.
+	// Sleeping: the signal that the kernel sends in a transition wakes it, if it is
+	// no kthread.
 	Sleeping = "sleeping"
-	// Uninterruptible: no signal wakes it (D and I of ps(1)).
+	// Uninterruptible: that signal does not (D, I and T of ps(1)).
 	Uninterruptible = "uninterruptible"
 	// Ended: it has left its stack for good.
 	Ended = "ended"
@@ -36,6 +38,9 @@ type Task struct {
 	patchState int
 	frames     []frame
 	cut        bool
+	// reader is set for the thread that looks: what it is in while it looks it will
+	// have left when an update is loaded.
+	reader bool
 }
 
 // frame is a place on a stack. With procfs addr is 0.
@@ -73,6 +78,8 @@ func (o *Observer) fromBPF(b *bpf.Task) Task {
 		t.State = Sleeping
 	}
 	t.cut = len(b.Stack) >= bpf.StackMax
+	// Of others that run there is no stack.
+	t.reader = b.OnCPU && len(b.Stack) > 0
 	for _, a := range b.Stack {
 		t.frames = append(t.frames, frame{addr: a})
 	}
@@ -107,12 +114,13 @@ func (o *Observer) readProcfs(ctx context.Context) ([]Task, error) {
 			if len(th.Places) == 0 {
 				t.State = Running
 			}
-		case 'D', 'I':
-			t.State = Uninterruptible
+			t.reader = th.PID == os.Getpid() && o.kernel.Root == ""
+		case 'S':
+			t.State = Sleeping
 		case 'Z', 'X':
 			t.State = Ended
 		default:
-			t.State = Sleeping
+			t.State = Uninterruptible
 		}
 		out = append(out, t)
 	})

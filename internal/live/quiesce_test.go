@@ -95,6 +95,12 @@ func neverLeaves(g guest) {
 	if p.Pass == nil || p.Pass.Way != quiesce.WayBPF || len(p.Pass.Blockers) != 1 || len(p.Units) != 1 || p.Units[0].Has != 0 || len(p.Units[0].Functions) != 2 || len(p.Hooks)+len(p.Unlooked) > 0 {
 		g.t.Errorf("plan: %+v", p)
 	}
+	// The same by procfs, where the kernel has no type information to show.
+	g.sh("mount -t tmpfs none /sys/kernel/btf")
+	if p := g.plan(refuse.ReversedCode, file); p.Expected != lupatch.Never || p.Pass.Way != quiesce.WayProcfs || !strings.Contains(p.Pass.Why, "/sys/kernel/btf/vmlinux") {
+		g.t.Errorf("plan without type information expects %s: %+v", p.Expected, p.Pass)
+	}
+	g.sh("umount /sys/kernel/btf")
 	if now := g.condition(); now != before || g.sh("ls -A /var/lib/lupatch 2>/dev/null || true") != "" {
 		g.t.Errorf("the plan changed the host: %q, %q", before, now)
 	}
@@ -146,6 +152,28 @@ func asleepInNew(g guest) {
 		g.t.Errorf("before %q, afterwards %q", before, now)
 	}
 	g.wantStatus("")
+}
+
+// TestTickless updates a host on which a task runs in user mode without ever being
+// interrupted.
+func TestTickless(t *testing.T) {
+	t.Parallel()
+	g := boot(t, lab.Config{Cmdline: []string{"nohz_full=1", "isolcpus=nohz,domain,1"}, Files: []lab.File{{Path: "/root/busy.ko", Host: busy(t)}}})
+	if got := g.sh("cat /sys/devices/system/cpu/nohz_full"); got != "1" {
+		t.Fatalf("nohz_full is %q", got)
+	}
+	g.insmod("/root/busy.ko")
+	spin := g.background(t.Context(), "taskset", "2", "awk", "BEGIN { while (1) n++ }")
+	mask := g.sh(fmt.Sprintf("until [ $(cut -d' ' -f39 /proc/%d/stat) = 1 ]; do usleep 10000; done; grep Cpus_allowed: /proc/%[1]d/status", spin.PID))
+	r, err := g.Run(t.Context(), lab.Cmd{Argv: []string{"lupatch", "apply", "--json", g.file(busyUpdate(t, "load"))}, Timeout: commandTime})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s%s", r.Stdout, r.Stderr)
+	t.Logf("%s", g.sh("dmesg | grep -i -e nohz -e livepatch; grep LOC /proc/interrupts; sleep 1; grep LOC /proc/interrupts"))
+	if now := g.sh(fmt.Sprintf("grep Cpus_allowed: /proc/%d/status", spin.PID)); now != mask {
+		t.Errorf("the task may run on %s, before it was %s", now, mask)
+	}
 }
 
 // quietMoment: an apply that is to begin when nobody is inside does not begin
