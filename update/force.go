@@ -108,15 +108,35 @@ func (h *Host) forced(module string) *Forced {
 
 // allForced lists what was forced since the host has booted.
 func (h *Host) allForced() []Forced {
-	names, _ := filepath.Glob(filepath.Join(h.Store.Dir, "*"+forcedMark))
 	var out []Forced
-	for _, n := range names {
-		module := filepath.Base(n[:len(n)-len(forcedMark)])
+	for _, module := range h.forcedModules() {
 		if f := h.forced(module); f != nil {
 			out = append(out, *f)
 		}
 	}
 	return out
+}
+
+// forcedModules lists the modules that have a mark.
+func (h *Host) forcedModules() []string {
+	names, _ := filepath.Glob(h.forcedPath("*"))
+	for i, n := range names {
+		names[i] = filepath.Base(n[:len(n)-len(forcedMark)])
+	}
+	return names
+}
+
+// forgetForced removes the marks of earlier boots.
+func (h *Host) forgetForced() error {
+	for _, module := range h.forcedModules() {
+		if h.forced(module) != nil {
+			continue
+		}
+		if err := os.Remove(h.forcedPath(module)); err != nil {
+			return fmt.Errorf("forgetting that %s was forced: %w", module, err)
+		}
+	}
+	return nil
 }
 
 // unload is kpatch's, but never of a module that was forced.

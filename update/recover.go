@@ -284,7 +284,7 @@ func (r *recovery) ours(u *pastUpdate) (bool, error) {
 }
 
 // sweep removes copies of updates that are neither in memory nor to be applied at the
-// next boot.
+// next boot, and marks of what was forced in earlier ones.
 func (h *Host) sweep(list []*past) error {
 	release, err := h.Kernel.Release()
 	if err != nil {
@@ -310,5 +310,5 @@ func (h *Host) sweep(list []*past) error {
 			return err
 		}
 	}
-	return nil
+	return h.forgetForced()
 }

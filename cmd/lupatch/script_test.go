@@ -180,6 +180,8 @@ func changeHost(ts *testscript.TestScript, _ bool, args []string) {
 		pid, err := strconv.Atoi(args[0])
 		ts.Check(err)
 		k.AddTask(kpatchtest.Task{PID: pid, Comm: args[1], Sticky: true, Stack: append(args[2:], "entry_SYSCALL_64_after_hwframe")})
+	case "reboot":
+		k.Reboot(kpatchtest.Release)
 	case "stuck": // PID COMM FUNCTION...
 		pid, err := strconv.Atoi(args[0])
 		ts.Check(err)
