@@ -40,7 +40,7 @@ Examples:
    lupatch apply --dry-run fix.ko     would it be accepted?
    lupatch apply --deadline 5m first.ko second.ko
    lupatch apply --wait-quiet=30s fix.ko   begin when nobody is in that code
-   lupatch apply --force --yes fix.ko      last resort, see below
+   lupatch apply --force --yes fix.ko      last resort, see above
    lupatch apply --yes --json fix.ko  for scripts`,
 		Flags: []cli.Flag{deadlineFlag, quietFlag(), forceFlag, dryRunFlag, yesFlag, jsonFlag},
 		Action: func(c *cli.Context) error {

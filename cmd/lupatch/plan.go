@@ -25,7 +25,7 @@ func (h *host) planCommand() *cli.Command {
 the tasks that are inside of them right now, functions in which somebody always
 is, hooks of others (BPF programs, kprobes, users of ftrace), points to review,
 and what is expected of the apply. Tasks are watched for two seconds. Nothing is
-written and nothing is loaded. Needs root to see tasks.
+written, and nothing stays in the kernel. Needs root to see tasks.
 
 The exit code is the one that apply is expected to end with: 0 it would be
 applied, at once or after waiting for tasks; 3 it would be refused; 4 a task does

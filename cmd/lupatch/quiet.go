@@ -35,7 +35,7 @@ func (q *quietWait) String() string { return "" }
 func (q *quietWait) IsBoolFlag() bool { return true }
 
 func quietFlag() *cli.GenericFlag {
-	return &cli.GenericFlag{Name: "wait-quiet", Value: new(quietWait), Usage: "begin at a moment when no task is in what is replaced, waiting for one so long (`=TIME`, " + defaultQuiet.String() + " if not given)"}
+	return &cli.GenericFlag{Name: "wait-quiet", Value: new(quietWait), Usage: "begin at a moment when no task is in what is replaced, and wait `[=TIME]` for one (" + defaultQuiet.String() + " if not given)"}
 }
 
 func quiet(c *cli.Context) time.Duration {
