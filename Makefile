@@ -7,6 +7,7 @@
 # make evidence-corpus CORPUS=DIR [N=60]   what share of real fixes becomes an update
 # make evidence-crash   kill -9 and power-off at every record of the journal
 # make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
+# make evidence-quiesce                    tasks in the way: foretold, and then waited for
 #
 # Nothing but Debian packages and Go modules is fetched. Caches are kept below
 # the user's cache folder (~/.cache/lupatch).
@@ -26,7 +27,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio openssl
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build install demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash
+.PHONY: build install demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash evidence-quiesce
 
 build: bin/lupatch
 
@@ -121,7 +122,16 @@ install: build
 	install -d $(DESTDIR)/usr/lib/systemd/system
 	install -m 644 packaging/systemd/*.service packaging/systemd/*.timer $(DESTDIR)/usr/lib/systemd/system
 
+# Predicted blockers against those that transitions waited for, 50 times.
+evidence-quiesce: deps
+	$(MAKE) --no-print-directory bin/lupatch
+	$(GO) build -buildvcs=false -o bin/quiesce ./internal/evidence/quiesce
+	bin/quiesce -kernel $(KERNEL) -table docs/evidence/quiesce-$(KERNEL).tsv
+
+# Only this needs clang: what it makes is committed.
 generate:
+	@command -v clang >/dev/null && command -v llvm-strip >/dev/null || \
+	    DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -qq -y --no-install-recommends clang llvm
 	$(GO) generate ./...
 
 clean:

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package bpf is what lupatch knows of a kernel's BPF: so far whether it is
+// Package bpf holds the programs that lupatch runs in the kernel, in C beside the
+// Go that loads them, and what it knows of the kernel's BPF: whether it is
 // there. It is the one place that uses gobpf, of which only the parts without
 // cgo are taken.
 package bpf
@@ -72,6 +73,15 @@ func Features() []Feature {
 	return []Feature{
 		{"kernel type information (BTF)", "5.4", btf},
 		{"tracing programs", "5.5", features.HaveProgramType(ebpf.Tracing)},
+		{"a task iterator with stacks", "5.9", tryTasks()},
 		{"ring buffers", "5.8", features.HaveMapType(ebpf.RingBuf)},
 	}
+}
+
+func tryTasks() error {
+	it, err := OpenTasks()
+	if err != nil {
+		return err
+	}
+	return it.Close()
 }

@@ -19,9 +19,11 @@ type Task struct {
 	// Stack is what is known of its kernel stack, innermost first; empty while
 	// it runs.
 	Stack []Frame `json:"stack,omitempty"`
+	// Why it remains in a transition, in a few words, where that was found out.
+	Why string `json:"why,omitempty"`
 }
 
-// String is "comm (pid)" with the innermost functions.
+// String is "comm (pid)" with the innermost functions and why it remains.
 func (t Task) String() string {
 	s := fmt.Sprintf("%s (%d)", t.Comm, t.TID)
 	if len(t.Stack) > 0 {
@@ -30,6 +32,9 @@ func (t Task) String() string {
 			fn = append(fn, f.String())
 		}
 		s += " in " + strings.Join(fn, " < ")
+	}
+	if t.Why != "" {
+		s += ": " + t.Why
 	}
 	return s
 }

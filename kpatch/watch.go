@@ -34,6 +34,8 @@ type Progress struct {
 	// moved. The idle tasks of the CPUs are not in procfs and may remain alone.
 	Tasks     int    `json:"tasks"`
 	Remaining []Task `json:"remaining"`
+	// Nudged are the threads that something was done for to let them move.
+	Nudged []int `json:"nudged,omitempty"`
 }
 
 // ErrStillInTransition is in the chain of the error of Wait if its context

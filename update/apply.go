@@ -142,5 +142,10 @@ func (h *Host) applyAll(ctx context.Context, kind Kind, list []*livepatch, opt *
 		return err
 	}
 	defer j.Close()
+	for _, l := range list {
+		l.note = func(step, detail string) error {
+			return c.note(j, journal.Record{Update: l.manifest.Name, Module: l.module, BuildID: l.buildID, Step: step, State: journal.Begin, Detail: detail})
+		}
+	}
 	return c.run(ctx, j, opt.report)
 }

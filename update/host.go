@@ -21,6 +21,7 @@ import (
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/probation"
+	"github.com/lupatch/lupatch/quiesce"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -73,6 +74,8 @@ type Event struct {
 	State  journal.State `json:"state"`
 	// Transition is set while tasks are waited for.
 	Transition *kpatch.Progress `json:"transition,omitempty"`
+	// Blockers are set while a quiet moment is waited for.
+	Blockers []quiesce.Blocker `json:"blockers,omitempty"`
 }
 
 // Options are the same for every change.
@@ -87,6 +90,12 @@ type Options struct {
 	Later bool
 	// Probation, of an apply; none if its time is zero.
 	Probation probation.Options
+	// WaitQuiet, if positive, has Apply wait so long for a moment in which no task is
+	// in what is replaced; then the refusal is NeverQuiet.
+	WaitQuiet time.Duration
+	// Force has Apply not take back what tasks do not move to until the deadline, but
+	// count them as moved; see Forced.
+	Force bool
 	// Progress, if not nil, is called from the goroutine of the change.
 	Progress func(Event)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/probation"
+	"github.com/lupatch/lupatch/quiesce"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -29,6 +30,12 @@ type Result struct {
 	Manifest *manifest.Manifest `json:"-"`
 	// Transition is how long tasks were waited for.
 	Transition time.Duration `json:"transition_ns,omitempty"`
+	// Predicted is what the last pass before the load saw; Unpredicted says why
+	// there was none.
+	Predicted   *quiesce.Pass `json:"predicted,omitempty"`
+	Unpredicted string        `json:"unpredicted,omitempty"`
+	// Forced is set if the transition was forced: the host owes a reboot.
+	Forced *Forced `json:"forced,omitempty"`
 	// Resident says why the module stayed in memory after a rollback; empty if
 	// it did not.
 	Resident string `json:"resident,omitempty"`
@@ -51,6 +58,10 @@ type livepatch struct {
 	// kept is set if a committed update of before this boot is stored as module.
 	kept   bool
 	result *Result
+	// leaving are the functions that tasks leave when it is applied.
+	leaving []quiesce.Function
+	// note writes to the journal what a step is about to do, beside its beginning.
+	note func(step, detail string) error
 }
 
 func (l *livepatch) steps() []Step {
@@ -60,6 +71,7 @@ func (l *livepatch) steps() []Step {
 	return []Step{
 		step("checked", l.check, nil),
 		step("staged", l.stage, l.unstage),
+		step(predictedStep, l.predict, nil),
 		step("loading", l.load, l.takeBack),
 		step("transition", l.wait, nil),
 	}
@@ -118,7 +130,7 @@ func (l *livepatch) clear(ctx context.Context, state *versions.State, module str
 		if u.Module != module {
 			continue
 		}
-		if err := l.h.Kernel.Unload(ctx, module, u.Manifest.Escapes); err != nil {
+		if err := l.h.unload(ctx, module, u.Manifest.Escapes); err != nil {
 			return err
 		}
 		return l.h.Store.Remove(module)
@@ -192,12 +204,13 @@ func (l *livepatch) compare() error {
 }
 
 func (l *livepatch) takeBack(ctx context.Context) error {
-	return l.h.takeBack(ctx, l.module, l.manifest.Escapes, l.report("loading", journal.Undo))
+	back := entered(l.manifest, l.module)
+	return l.h.takeBack(ctx, l.module, l.manifest.Escapes, back, l.h.explaining(ctx, back, l.report("loading", journal.Undo)))
 }
 
 // takeBack disables a livepatch, in whatever state it is, and unloads it if that
-// is safe.
-func (h *Host) takeBack(ctx context.Context, module string, escapes []string, progress func(kpatch.Progress)) error {
+// is safe. entered are its functions.
+func (h *Host) takeBack(ctx context.Context, module string, escapes []string, entered []quiesce.Function, progress func(kpatch.Progress)) error {
 	err := h.Kernel.Disable(ctx, module)
 	if e, ok := refuse.As(err); ok && e.ID == refuse.NotApplied {
 		err = nil
@@ -206,11 +219,11 @@ func (h *Host) takeBack(ctx context.Context, module string, escapes []string, pr
 		return err
 	}
 	if enabled, err := h.Kernel.Wait(ctx, module, progress); err != nil {
-		return h.waits(ctx, module, err)
+		return h.waits(ctx, module, entered, err)
 	} else if enabled {
 		return fmt.Errorf("livepatch %s was enabled again by someone else", module)
 	}
-	err = h.Kernel.Unload(ctx, module, escapes)
+	err = h.unload(ctx, module, escapes)
 	if e, ok := refuse.As(err); ok && (e.ID == refuse.UnloadUnsafe || e.ID == refuse.NotApplied) {
 		if e.ID == refuse.UnloadUnsafe {
 			logrus.Warnf("the module %s stays in memory, disabled: %s", module, e.Detail)
@@ -230,10 +243,13 @@ func (l *livepatch) wait(ctx context.Context) error {
 	begin := time.Now()
 	limited, cancel := context.WithTimeout(ctx, l.opt.deadline())
 	defer cancel()
-	enabled, err := l.h.Kernel.Wait(limited, l.module, l.report("transition", journal.Begin))
-	if errors.Is(err, kpatch.ErrStillInTransition) {
+	enabled, err := l.h.Kernel.Wait(limited, l.module, l.h.explaining(ctx, l.leaving, l.report("transition", journal.Begin)))
+	switch {
+	case errors.Is(err, kpatch.ErrStillInTransition) && l.opt.Force && ctx.Err() == nil:
+		enabled, err = l.force(ctx)
+	case errors.Is(err, kpatch.ErrStillInTransition):
 		var late bool
-		if late, err = l.h.late(ctx, l.module, l.opt.deadline()); late {
+		if late, err = l.h.late(ctx, l.module, l.leaving, l.opt.deadline()); late {
 			enabled, err = true, nil
 		}
 	}
@@ -248,9 +264,9 @@ func (l *livepatch) wait(ctx context.Context) error {
 }
 
 // late makes the error of a transition that did not end in time. If it has ended
-// at the last moment, ended is true.
-func (h *Host) late(ctx context.Context, module string, deadline time.Duration) (ended bool, err error) {
-	who, err := h.waitsFor(ctx, module)
+// at the last moment, ended is true. left are the functions that it leaves.
+func (h *Host) late(ctx context.Context, module string, left []quiesce.Function, deadline time.Duration) (ended bool, err error) {
+	who, err := h.waitsFor(ctx, module, left)
 	switch {
 	case err != nil:
 		return false, err
@@ -263,23 +279,28 @@ func (h *Host) late(ctx context.Context, module string, deadline time.Duration) 
 }
 
 // waitsFor names the tasks that a transition waits for; empty if there is none.
-func (h *Host) waitsFor(ctx context.Context, module string) (string, error) {
-	now, err := h.Kernel.Blockers(context.WithoutCancel(ctx), module)
+func (h *Host) waitsFor(ctx context.Context, module string, left []quiesce.Function) (string, error) {
+	ctx = context.WithoutCancel(ctx)
+	now, err := h.Kernel.Blockers(ctx, module)
 	switch {
 	case err != nil || now == nil:
 		return "", err
 	case len(now.Remaining) == 0:
 		return "tasks that procfs does not show, such as the idle ones", nil
 	}
+	w := quiesce.Watch{Kernel: h.Kernel, Functions: left}
+	if err := w.Explain(ctx, now); err != nil {
+		logrus.Debugf("%v", err)
+	}
 	return kpatch.Names(now.Remaining), nil
 }
 
 // waits says more of the error of a wait: whom it was for.
-func (h *Host) waits(ctx context.Context, module string, err error) error {
+func (h *Host) waits(ctx context.Context, module string, left []quiesce.Function, err error) error {
 	if !errors.Is(err, kpatch.ErrStillInTransition) {
 		return err
 	}
-	if who, werr := h.waitsFor(ctx, module); werr == nil && who != "" {
+	if who, werr := h.waitsFor(ctx, module, left); werr == nil && who != "" {
 		return fmt.Errorf("the way back still waits for %s: %w", who, err)
 	}
 	return err

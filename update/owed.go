@@ -13,6 +13,9 @@ import (
 // health fills in what the kernel says of its own state.
 func (s *Status) health(k *kpatch.Kernel) {
 	s.Taint, s.RebootOwed = []kpatch.TaintFlag{}, []string{}
+	for _, f := range s.Forced {
+		s.RebootOwed = append(s.RebootOwed, fmt.Sprintf("%s was forced upon tasks that had not moved (%s)", f.Update, f.Waited))
+	}
 	taint, err := k.Tainted()
 	if err != nil {
 		logrus.Warnf("%v", err)

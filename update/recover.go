@@ -11,6 +11,7 @@ import (
 
 	"github.com/lupatch/lupatch/internal/journal"
 	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/quiesce"
 )
 
 // Outcome is what became of a change that was open.
@@ -180,10 +181,11 @@ func (r *recovery) undo(ctx context.Context, u *pastUpdate) error {
 		return err
 	}
 	var escapes []string
+	var left []quiesce.Function
 	stored, err := r.h.Store.Get(u.module)
 	switch {
 	case err == nil:
-		escapes = stored.Manifest.Escapes
+		escapes, left = stored.Manifest.Escapes, entered(stored.Manifest, u.module)
 	default:
 		// Without its manifest nobody knows who has its addresses.
 		escapes = []string{"its copy in the store cannot be read"}
@@ -199,7 +201,7 @@ func (r *recovery) undo(ctx context.Context, u *pastUpdate) error {
 	}
 	limited, cancel := r.limited(ctx)
 	defer cancel()
-	if err := r.h.takeBack(limited, u.module, escapes, r.progress(u, journal.Undo)); err != nil {
+	if err := r.h.takeBack(limited, u.module, escapes, left, r.h.explaining(limited, left, r.progress(u, journal.Undo))); err != nil {
 		return r.stuck(u, loadingStep, err)
 	}
 	return note(journal.Undone, "")
@@ -242,7 +244,7 @@ func (r *recovery) rollback(ctx context.Context) (Outcome, string, error) {
 		cancel()
 		switch {
 		case errors.Is(err, kpatch.ErrStillInTransition):
-			return "", "", r.stuck(u, "transition", r.h.waits(ctx, u.module, err))
+			return "", "", r.stuck(u, "transition", r.h.waits(ctx, u.module, nil, err))
 		case err != nil:
 			return "", "", err
 		case enabled:
@@ -250,7 +252,7 @@ func (r *recovery) rollback(ctx context.Context) (Outcome, string, error) {
 		}
 		// What could not be unloaded stays, as after any rollback.
 		if stored, err := r.h.Store.Get(u.module); err == nil {
-			if err := r.h.Kernel.Unload(ctx, u.module, stored.Manifest.Escapes); err == nil {
+			if err := r.h.unload(ctx, u.module, stored.Manifest.Escapes); err == nil {
 				if err := r.h.Store.Remove(u.module); err != nil {
 					return "", "", err
 				}
@@ -287,7 +289,7 @@ func (r *recovery) ours(u *pastUpdate) (bool, error) {
 }
 
 // sweep removes copies of updates that are neither in memory nor to be applied at the
-// next boot.
+// next boot, and marks of what was forced in earlier ones.
 func (h *Host) sweep(list []*past) error {
 	release, err := h.Kernel.Release()
 	if err != nil {
@@ -313,5 +315,5 @@ func (h *Host) sweep(list []*past) error {
 			return err
 		}
 	}
-	return nil
+	return h.forgetForced()
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/lupatch/lupatch/internal/journal"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/quiesce"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -115,14 +116,25 @@ func (r *rollback) enable(ctx context.Context) error {
 	if err := r.h.Kernel.Enable(ctx, r.update.Module); err != nil {
 		return err
 	}
-	enabled, err := r.h.Kernel.Wait(ctx, r.update.Module, r.report(journal.Undo))
+	left := r.left(ctx)
+	enabled, err := r.h.Kernel.Wait(ctx, r.update.Module, r.h.explaining(ctx, left, r.report(journal.Undo)))
 	if err != nil {
-		return r.h.waits(ctx, r.update.Module, err)
+		return r.h.waits(ctx, r.update.Module, left, err)
 	}
 	if !enabled {
 		err = fmt.Errorf("livepatch %s was disabled by someone else", r.update.Module)
 	}
 	return err
+}
+
+// left are the functions that a task leaves which goes back to the update: those
+// that were in force below it.
+func (r *rollback) left(ctx context.Context) []quiesce.Function {
+	state, err := r.h.State(ctx)
+	if err != nil {
+		return nil
+	}
+	return leaving(state.Without(r.update.Module), r.update.Manifest)
 }
 
 func (r *rollback) report(state journal.State) func(kpatch.Progress) {
@@ -135,10 +147,11 @@ func (r *rollback) wait(ctx context.Context) error {
 	begin := time.Now()
 	limited, cancel := context.WithTimeout(ctx, r.opt.deadline())
 	defer cancel()
-	enabled, err := r.h.Kernel.Wait(limited, r.update.Module, r.report(journal.Begin))
+	left := entered(r.update.Manifest, r.update.Module)
+	enabled, err := r.h.Kernel.Wait(limited, r.update.Module, r.h.explaining(ctx, left, r.report(journal.Begin)))
 	if errors.Is(err, kpatch.ErrStillInTransition) {
 		var ended bool
-		if ended, err = r.h.late(ctx, r.update.Module, r.opt.deadline()); ended {
+		if ended, err = r.h.late(ctx, r.update.Module, left, r.opt.deadline()); ended {
 			enabled, err = false, nil
 		}
 	}
@@ -155,7 +168,7 @@ func (r *rollback) wait(ctx context.Context) error {
 // unload is the last step and never fails for the module's sake: the update is
 // back already, and what is in the way now may be gone at the next look.
 func (r *rollback) unload(ctx context.Context) error {
-	err := r.h.Kernel.Unload(ctx, r.update.Module, r.update.Manifest.Escapes)
+	err := r.h.unload(ctx, r.update.Module, r.update.Manifest.Escapes)
 	if err == nil {
 		err = r.h.Store.Remove(r.update.Module)
 	}

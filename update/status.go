@@ -48,6 +48,8 @@ type Status struct {
 	Open      []Recovered       `json:"open,omitempty"`
 	AfterBoot []string          `json:"after_boot"`
 	Barred    map[string]string `json:"barred,omitempty"`
+	// Forced are updates that were forced upon tasks: a reboot is owed.
+	Forced []Forced `json:"forced,omitempty"`
 	// Damaged names stored updates that cannot be read, with the reason.
 	Damaged map[string]string `json:"damaged,omitempty"`
 	// Taint are the kernel's taint flags that are set.
@@ -99,6 +101,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	out.Foreign = append(out.Foreign, state.Foreign...)
 	out.Missing = state.Missing()
 	mem := out.remember(h)
+	out.Forced = h.allForced()
 	out.health(h.Kernel)
 	for i := range state.Updates {
 		u := &state.Updates[i]
@@ -135,6 +138,7 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 		if out.Transition, err = h.Kernel.Blockers(ctx, p.Name); err != nil {
 			return nil, err
 		}
+		h.explain(ctx, state, out.Transition)
 	}
 	out.refine(mem, h.atWork())
 	return out, nil

@@ -117,7 +117,7 @@ func TestApplyRollback(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	h.clean()
-	want := []string{"begin", "checked begin", "checked done", "staged begin", "staged done", "loading begin", "loading done", "transition begin", "transition done", "committed",
+	want := []string{"begin", "checked begin", "checked done", "staged begin", "staged done", "predicted begin", "predicted done", "loading begin", "loading done", "transition begin", "transition done", "committed",
 		"begin", "disabling begin", "disabling done", "transition begin", "transition done", "unloading begin", "unloading done", "committed"}
 	if d := cmp.Diff(want, h.journal()); d != "" {
 		t.Fatal(d)

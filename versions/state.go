@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"slices"
 
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -145,6 +146,13 @@ func (s *State) With(m *manifest.Manifest, buildID string) *State {
 	next := *s
 	p := &kpatch.Livepatch{Name: m.Name, Update: m.Name, Generation: 1, Enabled: true}
 	next.Updates = append([]Update{{Manifest: m, Module: m.Name, BuildID: buildID, Livepatch: p}}, s.Updates...)
+	return &next
+}
+
+// Without gives the state as if the update that is loaded as module were not there.
+func (s *State) Without(module string) *State {
+	next := *s
+	next.Updates = slices.DeleteFunc(slices.Clone(s.Updates), func(u Update) bool { return u.Module == module })
 	return &next
 }
 

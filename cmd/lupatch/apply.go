@@ -16,6 +16,7 @@ import (
 
 var (
 	deadlineFlag = &cli.DurationFlag{Name: "deadline", Value: update.DefaultDeadline, Usage: "how long (`TIME`) tasks may take to leave the code that is replaced; then all is taken back"}
+	forceFlag    = &cli.BoolFlag{Name: "force", Usage: "count tasks as moved that have not at the deadline (with --yes only)"}
 	yesFlag      = &cli.BoolFlag{Name: "yes", Aliases: []string{"y"}, Usage: "do not ask, on a terminal"}
 	dryRunFlag   = &cli.BoolFlag{Name: "dry-run", Aliases: []string{"n"}, Usage: "check only; change nothing"}
 )
@@ -28,7 +29,12 @@ func (h *host) applyCommand() *cli.Command {
 		Description: `Loads the updates in the order given, as one change: all of them are in force
 at the end, or none. A task moves to the new code when it is in none of the
 functions that are replaced; tasks that do not until the deadline are named, and
-everything is taken back. Needs root.
+everything is taken back. Needs root. What it would meet is shown by
+` + "`lupatch plan`" + `.
+
+With --force tasks that have not moved at the deadline are counted as moved. They
+may then run old and new code mixed: the host owes a reboot, status says so, and
+the module stays in memory until then.
 
 After that the updates are on probation: what the kernel reports as a fault in their
 code or in a module they change, a task that hangs there, or a health check that
@@ -41,11 +47,16 @@ Examples:
    lupatch apply --dry-run fix.ko     would it be accepted?
    lupatch apply --deadline 5m first.ko second.ko
    lupatch apply --probation 2m --health-check 'curl -sf localhost/ >/dev/null' fix.ko
+   lupatch apply --wait-quiet=30s fix.ko   begin when nobody is in that code
+   lupatch apply --force --yes fix.ko      last resort, see above
    lupatch apply --yes --json fix.ko  for scripts`,
-		Flags: append([]cli.Flag{deadlineFlag, dryRunFlag, yesFlag, jsonFlag}, probationFlags()...),
+		Flags: append([]cli.Flag{deadlineFlag, quietFlag(), forceFlag, dryRunFlag, yesFlag, jsonFlag}, probationFlags()...),
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return &usageError{"apply needs at least one update file", "apply"}
+			}
+			if c.Bool("force") && !c.Bool("yes") {
+				return &usageError{"--force wants --yes, too: tasks may run old and new code mixed, until a reboot", "apply"}
 			}
 			if c.Duration("deadline") <= 0 {
 				return &usageError{"the deadline has to be positive", "apply"}
@@ -89,6 +100,9 @@ Examples:
 			}
 			for _, r := range results {
 				fmt.Fprintf(h.out, "%s: %s%s\n", r.Update, verb, took(r.Transition))
+				if r.Forced != nil {
+					fmt.Fprintf(h.out, "  forced while it waited for %s; reboot this host soon\n", r.Forced.Waited)
+				}
 				for _, line := range lines(ran[r.Update]) {
 					fmt.Fprintf(h.out, "  %s\n", line)
 				}
@@ -101,7 +115,7 @@ Examples:
 
 // options takes the options of a change from the command line.
 func (h *host) options(c *cli.Context) update.Options {
-	opt := update.Options{Deadline: c.Duration("deadline"), DryRun: c.Bool("dry-run")}
+	opt := update.Options{Deadline: c.Duration("deadline"), DryRun: c.Bool("dry-run"), WaitQuiet: quiet(c), Force: c.Bool("force")}
 	if !c.Bool("json") {
 		opt.Progress = newProgress(h.err, h.errTerminal).event
 	}

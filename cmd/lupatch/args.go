@@ -23,6 +23,11 @@ func permute(app *cli.App, args []string) []string {
 	}
 	takesValue := make(map[string]bool)
 	for _, f := range cmd.Flags {
+		if g, ok := f.(*cli.GenericFlag); ok {
+			if b, ok := g.Value.(interface{ IsBoolFlag() bool }); ok && b.IsBoolFlag() {
+				continue // its value comes behind "=", if at all
+			}
+		}
 		if d, ok := f.(cli.DocGenerationFlag); ok && d.TakesValue() {
 			for _, n := range f.Names() {
 				takesValue[n] = true

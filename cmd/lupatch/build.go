@@ -179,7 +179,7 @@ func (s *stages) show(stage string, done, total int64) {
 	defer s.mu.Unlock()
 	if !s.p.terminal {
 		if stage != s.last {
-			s.p.show(stage)
+			s.p.show(stage, nil)
 		}
 		s.last = stage
 		return
@@ -187,7 +187,7 @@ func (s *stages) show(stage string, done, total int64) {
 	if total > 0 {
 		stage = fmt.Sprintf("%s %d%%", stage, done*100/total)
 	}
-	s.p.show(stage)
+	s.p.show(stage, nil)
 }
 
 func (s *stages) clear() { s.p.clear() }

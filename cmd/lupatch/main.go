@@ -83,6 +83,7 @@ Examples:
    lupatch doctor                     can this host build and apply updates?
    lupatch build fix.patch            make fix.ko for the running kernel
    lupatch inspect fix.ko             what is in it?
+   lupatch plan fix.ko                what would applying it meet here?
    lupatch apply fix.ko               put it into the kernel
    lupatch status                     what is in the kernel?
    lupatch rollback                   take the newest update back`
@@ -131,6 +132,7 @@ func (h *host) commands() []*cli.Command {
 		h.inspectCommand(),
 		h.signCommand(),
 		h.verifyCommand(),
+		h.planCommand(),
 		h.applyCommand(),
 		h.statusCommand(),
 		h.rollbackCommand(),

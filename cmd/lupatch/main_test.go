@@ -162,6 +162,8 @@ func TestPermute(t *testing.T) {
 		"apply a --deadline=5s b":        "apply --deadline=5s a b",
 		"apply a -- --json":              "apply a -- --json",
 		"apply a --deadline":             "apply --deadline a",
+		"apply --wait-quiet a -y":        "apply --wait-quiet -y a",
+		"apply a --wait-quiet=5s":        "apply --wait-quiet=5s a",
 		"apply - --json":                 "apply --json -",
 		"--debug apply a --json":         "--debug apply --json a",
 		"lab run --nic e1000 -- ls -l a": "lab run --nic e1000 -- ls -l a",
@@ -187,11 +189,21 @@ func TestProgress(t *testing.T) {
 	b.Reset()
 	p = newProgress(&b, true)
 	p.event(waiting)
-	if line := b.String(); strings.Contains(line, "\n") || len([]rune(line)) > 79+len("\r\x1b[K") || !strings.HasSuffix(line, "…") {
-		t.Errorf("%q", line)
+	drawn := strings.Split(b.String(), "\r\n")
+	if len(drawn) != 2 || drawn[0] != "fix: waiting for tasks, 1 of 9 remain" || len([]rune(drawn[1])) != 79 || !strings.HasSuffix(drawn[1], "…") {
+		t.Errorf("%q", drawn)
 	}
+	// The next view is drawn over it, with a line for each of some tasks.
+	const up = "\r\x1b[K\x1b[1A"
+	b.Reset()
+	waiting.Transition.Remaining = make([]kpatch.Task, 8)
+	p.event(waiting)
+	if got := b.String(); !strings.HasPrefix(got, up+"\r\x1b[Kfix: ") || strings.Count(got, "\r\n") != 6 || !strings.HasSuffix(got, "\r\n  3 more") {
+		t.Errorf("%q", got)
+	}
+	b.Reset()
 	p.event(update.Event{Update: "fix", Step: "transition", State: journal.Done})
-	if !strings.HasSuffix(b.String(), "\r\x1b[K") {
+	if b.String() != strings.Repeat(up, 6)+"\r\x1b[K" {
 		t.Errorf("%q", b.String())
 	}
 	if took(20*time.Millisecond) != "" || took(1250*time.Millisecond) != " (all tasks after 1.3s)" {

@@ -197,6 +197,15 @@ func changeHost(ts *testscript.TestScript, _ bool, args []string) {
 		n, err := strconv.ParseUint(args[0], 10, 64)
 		ts.Check(err)
 		k.Taint(n)
+	case "reboot":
+		k.Reboot(kpatchtest.Release)
+	case "stuck": // PID COMM FUNCTION...
+		pid, err := strconv.Atoi(args[0])
+		ts.Check(err)
+		k.AddTask(kpatchtest.Task{PID: pid, Comm: args[1], Sticky: true, State: 'D', Stack: append(args[2:], "entry_SYSCALL_64_after_hwframe")})
+	case "remove": // PID
+		ts.Check(os.RemoveAll(filepath.Join(k.Root, "proc", args[0])))
+		ts.Check(os.RemoveAll(filepath.Join(k.Root, "fake/sticky", args[0])))
 	case "free": // PID
 		pid, err := strconv.Atoi(args[0])
 		ts.Check(err)

@@ -47,6 +47,7 @@ const (
 	TransitionReversed ID = "transition-reversed"
 	UnloadUnsafe       ID = "unload-unsafe"
 	KernelBusy         ID = "kernel-busy"
+	NeverQuiet         ID = "never-quiet"
 	Barred             ID = "barred"
 	Unfinished         ID = "unfinished-change"
 	SignatureMissing   ID = "signature-missing"
@@ -108,6 +109,7 @@ var Table = []Entry{
 	{TransitionReversed, "tasks kept using code that is being replaced until the deadline, so the update was taken back", "see the tasks named, or give a longer --deadline"},
 	{UnloadUnsafe, "code or data of the update may still be reached, so its module stays in memory", "nothing: it is disabled and harmless; it goes with the next boot"},
 	{KernelBusy, "a transition of another livepatch is still running; the kernel does one at a time", "wait until `lupatch status` shows it done, or see there which tasks hold it up"},
+	{NeverQuiet, "there was no moment in which no task was in a function that is replaced", "apply it without --wait-quiet, which waits for each task by itself, or see `lupatch plan` for who is always in there"},
 	{Barred, "the update has brought this host down, or was rolled back by its probation, twice", "find out why; `lupatch recover --unbar NAME` allows it again"},
 	{Unfinished, "an earlier change was interrupted, or waits for tasks, and is neither in force nor taken back", "run `lupatch recover`, which completes it or takes it back"},
 	{SignatureMissing, "the host's policy requires a signature that the update does not have", "have it signed (`lupatch sign FILE.ko --key KEY`), and keep NAME.ko.minisig beside it; or alter /etc/lupatch/policy"},

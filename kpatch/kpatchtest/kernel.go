@@ -178,6 +178,7 @@ func (k *Kernel) addLivepatch(name, object string, functions []string) {
 	dir := "/sys/kernel/livepatch/" + name
 	k.write(dir+"/enabled", "1\n")
 	k.write(dir+"/transition", "0\n")
+	k.write(dir+"/force", "")
 	for _, f := range functions {
 		k.mkdir(dir + "/" + object + "/" + f + ",1")
 	}

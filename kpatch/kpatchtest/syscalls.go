@@ -103,8 +103,8 @@ func (k *Kernel) DeleteModule(name string) error {
 	return nil
 }
 
-// WriteFile writes an attribute; enabled of a livepatch acts as enabled_store
-// of kernel/livepatch/core.c.
+// WriteFile writes an attribute; enabled and force of a livepatch act as
+// enabled_store and force_store of kernel/livepatch/core.c.
 func (k *Kernel) WriteFile(path string, data []byte) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -113,6 +113,9 @@ func (k *Kernel) WriteFile(path string, data []byte) error {
 	}
 	dir := filepath.Dir(path)
 	name := filepath.Base(dir)
+	if dir == k.path("/sys/kernel/livepatch", name) && filepath.Base(path) == "force" {
+		return k.force(name)
+	}
 	if dir != k.path("/sys/kernel/livepatch", name) || filepath.Base(path) != "enabled" {
 		return os.WriteFile(path, data, 0o644)
 	}
@@ -130,6 +133,19 @@ func (k *Kernel) WriteFile(path string, data []byte) error {
 	}
 	k.write("/sys/kernel/livepatch/"+name+"/enabled", value+"\n")
 	k.start(name)
+	return nil
+}
+
+// force moves every task.
+func (k *Kernel) force(name string) error {
+	if k.transition() != name {
+		return syscall.EINVAL
+	}
+	k.Log("livepatch: forcing remaining tasks to the patched state")
+	for _, pid := range k.pids() {
+		k.write("/proc/"+pid+"/task/"+pid+"/patch_state", k.read("/sys/kernel/livepatch/"+name+"/enabled")+"\n")
+	}
+	k.advance()
 	return nil
 }
 
