@@ -22,6 +22,7 @@ import (
 	"github.com/lupatch/lupatch/internal/doctor"
 	"github.com/lupatch/lupatch/internal/instances"
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/sign"
 	"github.com/lupatch/lupatch/update"
 )
 
@@ -49,12 +50,28 @@ var answers = []answer{
 	{"build", "The update was built.", build.Result{}},
 	{"inspect", "The manifest of the update, and besides it:", struct {
 		*manifest.Manifest
-		// The module carries a signature.
-		Signed bool `json:"signed"`
+		// Those of the module and beside it, held against this host's keys.
+		Signatures []sign.Signature `json:"signatures"`
 		// What the old code has run already on this host.
 		Ran []instances.Point `json:"already_run_here,omitempty"`
 		// With --disasm: the old and the new code.
 		Disasm []disasm.Function `json:"disasm,omitempty"`
+	}{}},
+	{"sign", "What was written.", struct {
+		// The files.
+		Signed []string `json:"signed"`
+	}{}},
+	{"sign", "With --generate.", struct {
+		// The keys' files.
+		Generated sign.Generated `json:"generated"`
+	}{}},
+	{"verify", "This host accepts all of them.", struct {
+		// In the order given.
+		Updates []update.Verdict `json:"updates"`
+	}{}},
+	{"plan", "What an apply would meet. Exit codes 3 and 4 if it is expected to end so.", struct {
+		*update.Plan
+		alreadyRun
 	}{}},
 	{"apply", "All updates are in force.", struct {
 		// In the order given.
