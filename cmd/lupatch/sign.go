@@ -86,15 +86,15 @@ func (h *host) generate(c *cli.Context) error {
 			return err
 		}
 	}
-	if password == "" {
-		logrus.Warn("the secret keys are not encrypted: whoever reads the files can sign updates")
-	}
 	g, err := sign.Generate(base, filepath.Base(base)+" (lupatch updates)", password)
 	if err != nil {
 		return err
 	}
 	if c.Bool("json") {
 		return printJSON(h.out, map[string]any{"generated": g})
+	}
+	if password == "" {
+		logrus.Warn("the secret keys are not encrypted: whoever reads the files can sign updates")
 	}
 	fmt.Fprintf(h.out, "%s and %s: secret, for lupatch build --key\n%s and %s: public, for %s\n", g.Secret, g.Private, g.Public, g.Certificate, sign.TrustedDir)
 	return nil
