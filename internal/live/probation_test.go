@@ -173,8 +173,10 @@ func warningLost(g guest) {
 	g.sh("cat /proc/lutarget/value")
 	g.sh(`echo on > /proc/sys/kernel/printk_devkmsg
 line=$(head -c 900 /dev/zero | tr '\0' x)
-i=0
-while dmesg | grep -q 'a warning of the update' || [ $i -lt 300 ]; do echo "<7>$line" > /dev/kmsg; i=$((i+1)); done`)
+while dmesg | grep -q 'a warning of the update'; do
+	i=0
+	while [ $i -lt 100 ]; do echo "<7>$line" > /dev/kmsg; i=$((i+1)); done
+done`)
 	g.sh(fmt.Sprintf("kill -CONT %d", apply.PID))
 	r := g.wait(apply)
 	var answer takenBack
