@@ -67,7 +67,7 @@ func faulty(g guest, f fault) {
 	// The health check of the beginning starts it; the first run is before loading.
 	check := fmt.Sprintf("if [ -e /sys/kernel/livepatch/%s ] && [ ! -e /root/begun ]; then touch /root/begun; (%s > /root/read 2>&1; touch /root/ended) & fi", u.name, f.does)
 	g.sh("rm -f /root/begun /root/ended")
-	apply := g.background(g.t.Context(), "lupatch", "apply", "--json", "--probation", "14s", "--health-check", check, g.file(u))
+	apply := g.background(g.t.Context(), "lupatch", "apply", "--json", "--probation", "11s", "--health-check", check, g.file(u))
 	g.until("[ -e /root/begun ]")
 	if f.kind == probation.HungTask {
 		// The way back waits for the task, as it sleeps in the new code.
