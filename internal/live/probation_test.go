@@ -65,7 +65,7 @@ func faulty(g guest, f fault) {
 	u := update(g.t, "faulty")
 	g.openGate(false)
 	// The health check of the beginning starts it; the first run is before loading.
-	check := fmt.Sprintf("if [ -e /sys/kernel/livepatch/%s ] && [ ! -e /root/begun ]; then touch /root/begun; (%s > /root/read 2>&1; touch /root/ended) & fi", u.name, f.does)
+	check := fmt.Sprintf("if [ -e /sys/kernel/livepatch/%s ] && [ ! -e /root/begun ]; then touch /root/begun; (%s > /root/read 2>&1; touch /root/ended) > /dev/null 2>&1 & fi", u.name, f.does)
 	g.sh("rm -f /root/begun /root/ended")
 	apply := g.background(g.t.Context(), "lupatch", "apply", "--json", "--probation", "11s", "--health-check", check, g.file(u))
 	g.until("[ -e /root/begun ]")
