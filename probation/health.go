@@ -99,6 +99,9 @@ func (w *Watch) check(ctx context.Context) *HealthFailure {
 // killed when its time is over. It is not waited for after that: a process that
 // hangs in the kernel does not die.
 func runCheck(ctx context.Context, command string, limit time.Duration) *HealthFailure {
+	if ctx.Err() != nil {
+		return nil
+	}
 	var out tail
 	failed := func(reason string) *HealthFailure { return &HealthFailure{command, reason, out.lines()} }
 	cmd := exec.Command("/bin/sh", "-c", command)

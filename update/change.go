@@ -5,7 +5,6 @@ package update
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/lupatch/lupatch/internal/journal"
+	"github.com/lupatch/lupatch/probation"
 )
 
 // Step is one thing to do. A step whose Do fails has had no effect.
@@ -134,7 +134,7 @@ func (c *Change) do(ctx context.Context, i int, j *journal.Journal, report func(
 	logrus.WithFields(logrus.Fields{"change": c.ID, "update": s.Update}).Debugf("doing %s", s.Name)
 	if err := s.Do(ctx); err != nil {
 		// The journal's own failure here is second to the step's.
-		if jerr := errors.Join(c.note(j, c.record(s, journal.Failed, err)), c.probationFailed(j, s, err)); jerr != nil {
+		if jerr := c.note(j, c.record(s, journal.Failed, err)); jerr != nil {
 			logrus.Warnf("%v", jerr)
 		}
 		report(Event{Update: s.Update, Step: s.Name, State: journal.Failed})
@@ -202,6 +202,7 @@ func (c *Change) record(s *Step, state journal.State, err error) journal.Record 
 		r.Module = s.Module()
 	}
 	if err != nil {
+		_, r.Fault = probation.Of(err)
 		// A list of tasks may be long.
 		const detailMax = 64 << 10
 		r.Detail = err.Error()

@@ -20,6 +20,8 @@ type past struct {
 	// planned is how many steps there were to be.
 	planned int
 	updates []*pastUpdate
+	// fault is set if probation has ended it.
+	fault bool
 	// ended is Committed or Aborted, or empty while the change is open.
 	ended journal.State
 }
@@ -42,6 +44,7 @@ func history(records []journal.Record) (out []*past) {
 			byID[r.Change] = p
 			out = append(out, p)
 		}
+		p.fault = p.fault || r.Fault
 		if r.Step != "" {
 			p.update(r).steps[r.Step] = r.State
 		} else if r.State == journal.Committed || r.State == journal.Aborted {
@@ -140,7 +143,8 @@ func installed(list []*past, release string) (out []*pastUpdate) {
 const (
 	// barAfter is how many bad experiences bar an update.
 	barAfter = 2
-	// loadingStep and probationStep are steps that count for that.
+	// loadingStep is the step that counts for that, probationStep the one that others
+	// can see a change in.
 	loadingStep, probationStep = "loading", "probation"
 )
 
@@ -180,7 +184,7 @@ func bars(list []*past, present string) map[string]string {
 				}
 			}
 		case KindApply:
-			if slices.ContainsFunc(p.updates, func(u *pastUpdate) bool { return u.steps[probationStep] == journal.Failed }) {
+			if p.fault {
 				for _, u := range p.updates {
 					if u.buildID != "" {
 						faults[u.buildID]++

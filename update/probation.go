@@ -5,7 +5,6 @@ package update
 import (
 	"context"
 
-	"github.com/lupatch/lupatch/internal/journal"
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/probation"
 )
@@ -88,16 +87,4 @@ func subject(m *manifest.Manifest, module string) probation.Update {
 		u.Units = append(u.Units, unit)
 	}
 	return u
-}
-
-// probationFailed is a further record for a step that failed because the update is
-// at fault: who reads the journal finds every such failure at one step.
-func (c *Change) probationFailed(j *journal.Journal, s *Step, err error) error {
-	f, ok := probation.Of(err)
-	if !ok || s.Name == probationStep {
-		return nil
-	}
-	r := c.record(s, journal.Failed, f)
-	r.Step = probationStep
-	return c.note(j, r)
 }

@@ -2,7 +2,7 @@
 
 package main
 
-//go:generate go test -run ^TestJSONDocument$ . -update
+//go:generate go test -run ^Test(JSON|Metrics)Document$ . -update
 
 import (
 	"encoding/json"
@@ -26,7 +26,7 @@ import (
 	"github.com/lupatch/lupatch/update"
 )
 
-var writeJSONDoc = flag.Bool("update", false, "write docs/json.md")
+var writeJSONDoc = flag.Bool("update", false, "write docs/json.md and docs/metrics.md")
 
 const jsonDoc = "../../docs/json.md"
 

@@ -48,9 +48,11 @@ func readMetrics(t *testing.T, text []byte) (samples map[string]float64) {
 	return samples
 }
 
-func TestMetrics(t *testing.T) {
-	odd := "a \"subject\"\\ of\ntwo lines \xff"
-	s := &update.Status{
+const odd = "a \"subject\"\\ of\ntwo lines \xff"
+
+// everything is a status that has a sample of every metric.
+func everything() *update.Status {
+	return &update.Status{
 		Release: "6.1.0-47-amd64",
 		Units:   []update.UnitStatus{{Unit: "e1000", Version: 2}},
 		Updates: []update.UpdateStatus{{Update: "fix", Module: "fix__2", State: update.StateProbation, Since: time.UnixMilli(1700000000500), Subject: odd, CVE: []string{"CVE-1", "CVE-2"},
@@ -64,8 +66,11 @@ func TestMetrics(t *testing.T) {
 		Taint:      []kpatch.TaintFlag{{Letter: "D"}},
 		RebootOwed: []string{"an Oops"},
 	}
+}
+
+func TestMetrics(t *testing.T) {
 	var b bytes.Buffer
-	writeMetrics(&b, s)
+	writeMetrics(&b, everything())
 	want := map[string]float64{
 		"lupatch_kernel_info{release=6.1.0-47-amd64}": 1,
 		"lupatch_unit_version{unit=e1000}":            2,
@@ -136,5 +141,61 @@ func TestMetricsFile(t *testing.T) {
 	}
 	if code := run(h, []string{"lupatch", "status", "--prometheus", "--output", filepath.Join(dir, "no", "such")}); code != exitFailure {
 		t.Error(code)
+	}
+}
+
+const (
+	metricsDoc   = "../../docs/metrics.md"
+	metricsIntro = `<!-- SPDX-License-Identifier: Apache-2.0 -->
+<!-- Made by "go generate ./cmd/lupatch". -->
+# Metrics
+
+What "lupatch status --prometheus" writes. A timer that runs
+
+    lupatch status --prometheus --output /var/lib/prometheus/node-exporter/lupatch.prom
+
+keeps it before node_exporter's textfile collector. All are gauges.
+
+| metric | labels | meaning |
+| --- | --- | --- |
+`
+)
+
+// The document has every metric that is written.
+func TestMetricsDocument(t *testing.T) {
+	var b bytes.Buffer
+	writeMetrics(&b, everything())
+	labels := map[string][]string{}
+	var p expfmt.TextParser
+	families, err := p.TextToMetricFamilies(bytes.NewReader(b.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, f := range families {
+		for _, l := range f.GetMetric()[0].GetLabel() {
+			labels[name] = append(labels[name], "`"+l.GetName()+"`")
+		}
+	}
+	doc := metricsIntro
+	for line := range strings.Lines(b.String()) {
+		if name, help, ok := strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "# HELP ")), " "); ok && strings.HasPrefix(line, "# HELP ") {
+			doc += fmt.Sprintf("| `%s` | %s | %s |\n", name, strings.Join(labels[name], ", "), help)
+			delete(families, name)
+		}
+	}
+	if len(families) > 0 {
+		t.Errorf("without a text: %v", families)
+	}
+	if *writeJSONDoc {
+		if err := os.WriteFile(metricsDoc, []byte(doc), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(metricsDoc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(string(want), doc); d != "" {
+		t.Errorf("docs/metrics.md is not what is written; `go generate ./cmd/lupatch` makes it:\n%s", d)
 	}
 }

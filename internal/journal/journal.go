@@ -73,6 +73,9 @@ type Record struct {
 	Step    string   `json:"step,omitempty"`
 	State   State    `json:"state"`
 	Detail  string   `json:"detail,omitempty"`
+	// Fault, of a step that failed, says that it did for what was seen on probation:
+	// that counts against the update.
+	Fault bool `json:"fault,omitempty"`
 }
 
 // Journal is a journal that is open for writing. One process writes at a time;

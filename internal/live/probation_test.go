@@ -65,9 +65,9 @@ func faulty(g guest, f fault) {
 	u := update(g.t, "faulty")
 	g.openGate(false)
 	// The health check of the beginning starts it; the first run is before loading.
-	check := fmt.Sprintf("if [ -e /sys/kernel/livepatch/%s ] && [ ! -e /root/begun ]; then touch /root/begun; (%s > /root/read 2>&1; touch /root/ended) & fi", u.name, f.does)
+	check := fmt.Sprintf("if [ -e /sys/kernel/livepatch/%s ] && [ ! -e /root/begun ]; then touch /root/begun; (%s > /root/read 2>&1; touch /root/ended) > /dev/null 2>&1 & fi", u.name, f.does)
 	g.sh("rm -f /root/begun /root/ended")
-	apply := g.background(g.t.Context(), "lupatch", "apply", "--json", "--probation", "14s", "--health-check", check, g.file(u))
+	apply := g.background(g.t.Context(), "lupatch", "apply", "--json", "--probation", "11s", "--health-check", check, g.file(u))
 	g.until("[ -e /root/begun ]")
 	if f.kind == probation.HungTask {
 		// The way back waits for the task, as it sleeps in the new code.
@@ -173,8 +173,10 @@ func warningLost(g guest) {
 	g.sh("cat /proc/lutarget/value")
 	g.sh(`echo on > /proc/sys/kernel/printk_devkmsg
 line=$(head -c 900 /dev/zero | tr '\0' x)
-i=0
-while dmesg | grep -q 'a warning of the update' || [ $i -lt 300 ]; do echo "<7>$line" > /dev/kmsg; i=$((i+1)); done`)
+while dmesg | grep -q 'a warning of the update'; do
+	i=0
+	while [ $i -lt 100 ]; do echo "<7>$line" > /dev/kmsg; i=$((i+1)); done
+done`)
 	g.sh(fmt.Sprintf("kill -CONT %d", apply.PID))
 	r := g.wait(apply)
 	var answer takenBack
