@@ -5,6 +5,7 @@ package quiesce
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 
@@ -99,7 +100,8 @@ func TestHit(t *testing.T) {
 func TestHitByName(t *testing.T) {
 	second := observer(t, everything, Function{Unit: "vmlinux", Name: "split"}, Function{Unit: "e1000", Name: "probe"})
 	blindly := observer(t, "", Function{Unit: "vmlinux", Name: "split"}, Function{Unit: "e1000", Name: "probe"})
-	for _, o := range []*Observer{second, blindly} {
+	hidden := observer(t, regexp.MustCompile(`(?m)^\w+`).ReplaceAllString(everything, "0000000000000000"), Function{Unit: "vmlinux", Name: "split"}, Function{Unit: "e1000", Name: "probe"})
+	for _, o := range []*Observer{second, blindly, hidden} {
 		for _, c := range []struct {
 			p    place
 			want string

@@ -119,10 +119,10 @@ func neverLeaves(g guest) {
 func asleepInNew(g guest) {
 	u := busyUpdate(g.t, "loop")
 	before, file := g.condition(), g.file(u)
-	apply := g.background(g.t.Context(), "lupatch", "apply", "--deadline", "6s", file)
+	apply := g.background(g.t.Context(), "lupatch", "apply", "--deadline", "10s", file)
 	g.until("grep -q 1 /sys/kernel/livepatch/" + u.name + "/transition")
-	// A task that is made by one that has moved is on the new side.
-	reader := g.background(g.t.Context(), "cat", "/proc/lubusy/value")
+	// A task that has moved calls it.
+	reader := g.background(g.t.Context(), "sh", "-c", "until grep -qx 1 /proc/$$/patch_state; do usleep 20000; done; exec cat /proc/lubusy/value")
 	g.until(fmt.Sprintf("grep -q 'lubusy_value.*%s' /proc/%d/stack", u.name, reader.PID))
 	// Nobody but the livepatch is at the sites of its functions.
 	if sites := g.sh("grep lubusy_ /sys/kernel/debug/tracing/enabled_functions"); strings.Count(sites, "(1)") != 2 || strings.Count(sites, "lubusy_") != 2 {
@@ -213,7 +213,7 @@ func quietMoment(g guest) {
 	}
 	// A task comes to sleep in there for some seconds: a plan says that it waits, an
 	// apply waits until it has left, and then for nobody.
-	sleeper := g.background(g.t.Context(), "dd", "if=/proc/lubusy/first", "of=/dev/null", "bs=12000", "count=1")
+	sleeper := g.background(g.t.Context(), "dd", "if=/proc/lubusy/first", "of=/dev/null", "bs=15000", "count=1")
 	g.until(fmt.Sprintf("grep -q lubusy_first /proc/%d/stack", sleeper.PID))
 	if p := g.plan(0, "--watch", "400ms", g.file(load)); p.Expected != lupatch.Waits || len(p.Because) != 1 || !strings.Contains(p.Because[0], "dd (") {
 		g.t.Errorf("plan expects %s: %q", p.Expected, p.Because)
