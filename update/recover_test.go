@@ -159,6 +159,9 @@ var crashes = []struct {
 func TestCrashes(t *testing.T) {
 	for _, c := range crashes {
 		for _, power := range []bool{false, true} {
+			if power && strings.HasPrefix(c.name, "failing") {
+				continue // nothing of it is left by a boot, as of the others
+			}
 			t.Run(fmt.Sprintf("%s power %v", c.name, power), func(t *testing.T) {
 				points := 0
 				for n := 1; ; n++ {
