@@ -47,6 +47,9 @@ type Plan struct {
 	// looked at.
 	Hooks    []quiesce.Conflict `json:"hooks,omitempty"`
 	Unlooked []string           `json:"unlooked,omitempty"`
+	// PanicOn are settings of this kernel that turn a fault into a panic, against which
+	// probation cannot help.
+	PanicOn []string `json:"panic_on,omitempty"`
 	// Expected is what it all comes to, Because says why.
 	Expected Expectation `json:"expected"`
 	Because  []string    `json:"because,omitempty"`
@@ -109,7 +112,7 @@ func (h *Host) Plan(ctx context.Context, files []string, opt PlanOptions) (*Plan
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Release: state.Release}
+	p := &Plan{Release: state.Release, PanicOn: h.Kernel.PanicSettings()}
 	var left []quiesce.Function
 	ours := map[string]bool{}
 	for _, l := range list {

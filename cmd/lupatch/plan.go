@@ -120,6 +120,9 @@ func printPlan(w io.Writer, p *update.Plan, ran map[string][]instances.Point) {
 	for _, s := range p.Unlooked {
 		fmt.Fprintf(w, "not looked at: %s\n", oneLine(s))
 	}
+	if len(p.PanicOn) > 0 {
+		fmt.Fprintln(w, panicsInstead(p.PanicOn))
+	}
 	for _, s := range p.Review {
 		fmt.Fprintf(w, "review: %s\n", s)
 	}

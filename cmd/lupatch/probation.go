@@ -70,8 +70,12 @@ func (h *host) warnPanics(opt probation.Options) {
 		return
 	}
 	if list := h.kernel.PanicSettings(); len(list) > 0 {
-		fmt.Fprintf(h.err, "probation cannot help against every fault: with %s this kernel panics instead\n", strings.Join(list, ", "))
+		fmt.Fprintln(h.err, panicsInstead(list))
 	}
+}
+
+func panicsInstead(settings []string) string {
+	return fmt.Sprintf("probation cannot help against every fault: with %s this kernel panics instead", strings.Join(settings, ", "))
 }
 
 // tellProbation says what was seen although the update has passed.
