@@ -112,7 +112,7 @@ evidence-differ: deps
 # Every point, some 40 minutes on an idle machine; goes on where it was interrupted
 # as long as the tree is the same.
 evidence-crash: deps
-	PATH="$(dir $(GO)):$$PATH" LUPATCH_EVIDENCE_CRASH="$(CURDIR)/docs/evidence/crash-$(KERNEL).tsv" \
+	PATH="$(dir $(GO)):$$PATH" LUPATCH_EVIDENCE_CRASH="$(CURDIR)/docs/evidence/crash-%-$(KERNEL).tsv" \
 	    $(GO) test ./internal/live -run '^TestCrash$$' -count=1 -timeout 4h -v
 
 # For hosts without a package: the program and its units, which are not enabled.

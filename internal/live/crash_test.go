@@ -23,8 +23,8 @@ import (
 	lupatch "github.com/lupatch/lupatch/update"
 )
 
-// crashTable names the table that a run of all points fills; see the Makefile. Without
-// it a sample is tried.
+// crashTable names the tables that a run of all points fills, with a % for kill or
+// power; see the Makefile. Without it a sample is tried.
 const crashTable = "LUPATCH_EVIDENCE_CRASH"
 
 // sampled is how many points of each command a sample has, drawn with sampleSeed.
@@ -56,11 +56,11 @@ func interruptions(t *testing.T) []interrupted {
 	all := step(t, cumulative, chain...)
 	return []interrupted{
 		{name: "apply", given: chain[:1], old: 0, new: 1},
-		{name: "apply two", given: chain[:2], old: 0, new: 2},
 		{name: "rollback", base: chain[:2], old: 2, new: 1},
 		{name: "cumulative apply", base: chain, given: []built{all}, old: 3, new: cumulative},
 		{name: "cumulative rollback", base: append(slices.Clone(chain), all), old: cumulative, new: 3},
 		{name: "reversed apply", given: []built{update(t, "shipped")}, options: []string{"--deadline", "1s"}, sleeper: true},
+		{name: "apply two", given: chain[:2], old: 0, new: 2},
 	}
 }
 
@@ -286,49 +286,63 @@ func TestCrash(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
 	cases := interruptions(t)
-	hosts <- struct{}{}
-	defer func() { <-hosts }()
-	h := newCrashHost(t, cases)
-	table, draw := os.Getenv(crashTable), rand.New(rand.NewPCG(sampleSeed, 0))
-	var results *record.Table
-	if table != "" {
-		tree, err := record.TreeHash(t.Context())
-		if err == nil {
-			results, err = record.Open(table, "kernel "+labtest.Release+", lupatch ended at every record of its journal, by make evidence-crash", tree, "point", "version", "boot_s")
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	begin, tried, got := time.Now(), 0, map[string]int{}
 	for _, by := range []string{"kill", "power"} {
-		for i := range cases {
-			c := &cases[i]
-			if results == nil && by == "power" && i%2 == 1 {
-				continue // each takes a boot
+		t.Run(by, func(t *testing.T) {
+			t.Parallel()
+			hosts <- struct{}{}
+			defer func() { <-hosts }()
+			crash(t, cases, by, crashResults(t, by))
+		})
+	}
+}
+
+// crashResults is the table of a run of all points, nil for a sample.
+func crashResults(t *testing.T, by string) *record.Table {
+	pattern := os.Getenv(crashTable)
+	if pattern == "" {
+		return nil
+	}
+	tree, err := record.TreeHash(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	head := "kernel " + labtest.Release + ", lupatch ended at every record of its journal, by make evidence-crash"
+	table, err := record.Open(strings.Replace(pattern, "%", by, 1), head, tree, "point", "version", "boot_s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func crash(t *testing.T, cases []interrupted, by string, results *record.Table) {
+	h := newCrashHost(t, cases)
+	draw := rand.New(rand.NewPCG(sampleSeed, 0))
+	begin, tried, got := time.Now(), 0, map[string]int{}
+	for i := range cases {
+		c := &cases[i]
+		if results == nil && by == "power" && i%2 == 1 {
+			continue // each takes a boot
+		}
+		h.reset(c)
+		points, r, err := h.run(c, 0, "")
+		if err != nil || r.Code != 0 && !c.sleeper {
+			t.Fatalf("%s: %v %+v", c.name, err, r)
+		}
+		for at := range points {
+			key := fmt.Sprintf("%s %02d %s", c.name, at+1, points[at])
+			if results == nil && draw.IntN(len(points)) >= sampled || results != nil && results.Has(key) {
+				continue
 			}
-			h.reset(c)
-			points, r, err := h.run(c, 0, "")
-			if err != nil || r.Code != 0 && !c.sleeper {
-				t.Fatalf("%s: %v %+v", c.name, err, r)
+			version, err := h.attempt(c, cases, at+1, by)
+			if err != nil {
+				t.Fatalf("%s: %v", key, err)
 			}
-			for at := range points {
-				key := fmt.Sprintf("%s %s %02d %s", by, c.name, at+1, points[at])
-				switch {
-				case results == nil && draw.IntN(len(points)) >= sampled, results != nil && results.Has(key):
-					continue
-				}
-				version, err := h.attempt(c, cases, at+1, by)
-				if err != nil {
-					t.Fatalf("%s: %v", key, err)
-				}
-				tried++
-				got[version]++
-				t.Logf("%s: %s version", key, version)
-				if results != nil {
-					if err := results.Put(key, version, fmt.Sprintf("%.1f", h.BootTime.Seconds())); err != nil {
-						t.Fatal(err)
-					}
+			tried++
+			got[version]++
+			t.Logf("%s: %s version", key, version)
+			if results != nil {
+				if err := results.Put(key, version, fmt.Sprintf("%.1f", h.BootTime.Seconds())); err != nil {
+					t.Fatal(err)
 				}
 			}
 		}

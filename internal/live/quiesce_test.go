@@ -134,7 +134,7 @@ func asleepInNew(g guest) {
 		g.t.Errorf("apply: exit code %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	s := g.status()
-	if got := summary(s); got != u.name+" "+lupatch.StateReversing {
+	if got := summary(s); got != u.name+" "+lupatch.StateStuck {
 		g.t.Errorf("status is %q", got)
 	}
 	if s.Transition == nil || s.Transition.Enabling || len(s.Transition.Remaining) != 1 || s.Transition.Remaining[0].TID != reader.PID || !strings.Contains(s.Transition.Remaining[0].Why, "in the new lubusy_value") {
