@@ -90,6 +90,9 @@ type PlanOptions struct {
 // written and nothing stays loaded; tasks are looked at as package quiesce does,
 // which needs root.
 func (h *Host) Plan(ctx context.Context, files []string, opt PlanOptions) (*Plan, error) {
+	if err := h.Kernel.SeesAllTasks(); err != nil {
+		return nil, err
+	}
 	var list []*livepatch
 	for _, file := range files {
 		l, err := h.open(file, &Options{DryRun: true})
