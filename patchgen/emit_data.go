@@ -70,7 +70,7 @@ func (e *emitter) callbacks() (out []Callback) {
 		alias := fmt.Sprintf("%scallback%d", e.in.AliasPrefix, i)
 		s := e.secOf[it]
 		e.out.Symbols = append(e.out.Symbols, &elfobj.Symbol{
-			Name: alias, Type: elf.STT_FUNC, Bind: elf.STB_GLOBAL, Section: s, Size: s.Size,
+			Name: alias, Type: elf.STT_FUNC, Bind: elf.STB_GLOBAL, Section: s, Value: it.lead, Size: s.Size - it.lead,
 		})
 		out = append(out, Callback{Kind: kind, Name: it.name, Alias: alias})
 	}

@@ -203,10 +203,7 @@ func describe(r *patchgen.Result) string {
 		for _, p := range f.Params {
 			b.WriteString(" (sets " + p + ")")
 		}
-		if n := room(r, f.NewName); n != 0 {
-			fmt.Fprintf(&b, " (behind %d bytes)", n)
-		}
-		b.WriteByte('\n')
+		b.WriteString(behind(r, f.NewName) + "\n")
 	}
 	for _, n := range r.Untraced {
 		fmt.Fprintf(&b, "untraced %s\n", n)
@@ -224,7 +221,7 @@ func describe(r *patchgen.Result) string {
 		}
 	}
 	for _, c := range r.Callbacks {
-		fmt.Fprintf(&b, "callback %s %s\n", c.Kind, c.Name)
+		fmt.Fprintf(&b, "callback %s %s%s\n", c.Kind, c.Name, behind(r, c.Alias))
 	}
 	if r.Empty() {
 		b.WriteString("no object\n")
@@ -274,6 +271,14 @@ func describe(r *patchgen.Result) string {
 		fmt.Fprintf(&b, "concurrency of %s: %s: %s\n", p.Function, p.Kind, p.Changes())
 	}
 	return b.String()
+}
+
+// behind says how much room there is before a function, if there is any.
+func behind(r *patchgen.Result, name string) string {
+	if n := room(r, name); n != 0 {
+		return fmt.Sprintf(" (behind %d bytes)", n)
+	}
+	return ""
 }
 
 // room is the number of bytes before a function in its section; they have to be
