@@ -24,7 +24,7 @@ GO = $(eval GO := $$(shell hack/go.sh))$(GO)
 
 # What building updates and running lab hosts takes on Debian 12.
 PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
-            qemu-system-x86 busybox-static kmod zstd cpio openssl
+            qemu-system-x86 busybox-static kmod zstd cpio openssl e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
 .PHONY: build install demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash evidence-quiesce
@@ -61,7 +61,7 @@ vet:
 # -p 2: two packages at a time; each boots one or two lab hosts.
 test: deps
 	$(MAKE) --no-print-directory vet bin/lupatch
-	PATH="$(dir $(GO)):$$PATH" $(GO) test -p 2 -timeout 30m ./...
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" $(GO) test -p 2 -timeout 30m ./...
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./internal/build ./internal/evidence/objpair ./patchgen ./internal/kallsyms
@@ -112,7 +112,7 @@ evidence-differ: deps
 # Every point, some 40 minutes on an idle machine; goes on where it was interrupted
 # as long as the tree is the same.
 evidence-crash: deps
-	PATH="$(dir $(GO)):$$PATH" LUPATCH_EVIDENCE_CRASH="$(CURDIR)/docs/evidence/crash-%-$(KERNEL).tsv" \
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_EVIDENCE_CRASH="$(CURDIR)/docs/evidence/crash-%-$(KERNEL).tsv" \
 	    $(GO) test ./internal/live -run '^TestCrash$$' -count=1 -timeout 4h -v
 
 # For hosts without a package: the program and its units, which are not enabled.
