@@ -48,11 +48,7 @@ func (h *Host) Boot(ctx context.Context, opt Options) (*Boot, error) {
 	if err != nil {
 		return out, err
 	}
-	var list []*past
-	err = h.recovering(opt, func(l []*past, _ *journal.Journal, boot string) error {
-		list = l
-		return nil
-	})
+	list, err := h.history()
 	if err != nil {
 		return out, err
 	}
@@ -92,16 +88,12 @@ func (h *Host) reapply(ctx context.Context, u *pastUpdate, off bool, opt Options
 		}
 	}
 	defer unlock()
-	stored, err := h.Store.Get(u.module)
-	if err != nil {
-		return nil, err
-	}
-	if stored.BuildID != u.buildID {
-		return nil, fmt.Errorf("the copy of %s in the store is another build than the one that was applied", u.name)
-	}
 	l, err := h.open(h.Store.Path(u.module), &opt)
 	if err != nil {
 		return nil, err
+	}
+	if l.buildID != u.buildID {
+		return nil, fmt.Errorf("the copy of %s in the store is another build than the one that was applied", u.name)
 	}
 	notNow := h.checkAll(ctx, []*livepatch{l})
 	if e, ok := refuse.As(notNow); ok && e.ID == refuse.AlreadyApplied {

@@ -102,15 +102,18 @@ type crashHost struct {
 	boots int
 }
 
-func newCrashHost(t *testing.T, cases []interrupted) *crashHost {
-	h := &crashHost{image: filepath.Join(t.TempDir(), "disk")}
-	if err := os.WriteFile(h.image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mkfs.ext4", "-q", h.image, "32M").CombinedOutput(); err != nil {
+// ext4 makes the image of a disk, all of which root may fill.
+func ext4(t *testing.T, size string) string {
+	t.Helper()
+	image := filepath.Join(t.TempDir(), "disk")
+	if out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", image, size).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	h.guest = guest{nil, t}
+	return image
+}
+
+func newCrashHost(t *testing.T, cases []interrupted) *crashHost {
+	h := &crashHost{image: ext4(t, "32M"), guest: guest{nil, t}}
 	h.power(cases)
 	return h
 }

@@ -4,9 +4,6 @@ package live
 
 import (
 	"fmt"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -54,14 +51,7 @@ func TestBadHost(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
 	value, crypto, shipped := update(t, "value"), update(t, "crypto"), update(t, "shipped")
-	image := filepath.Join(t.TempDir(), "disk")
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", image, "8M").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	g := boot(t, lab.Config{CPUs: 2, Disks: []lab.Disk{{Model: "virtio", Image: image}}, Modules: []string{"ext4"}})
+	g := boot(t, lab.Config{CPUs: 2, Disks: []lab.Disk{{Model: "virtio", Image: ext4(t, "8M")}}, Modules: []string{"ext4"}})
 	g.sh("mkdir -p /var/lib/lupatch && mount -t ext4 /dev/vda /var/lib/lupatch")
 	g.insmod(g.putFile(target(t), "/root/lutarget.ko"))
 	file := g.file(value)

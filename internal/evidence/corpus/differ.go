@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lupatch/lupatch/internal/evidence/objpair"
+	"github.com/lupatch/lupatch/internal/evidence/record"
 	"github.com/lupatch/lupatch/internal/kbuild"
 )
 
@@ -36,7 +37,7 @@ func differ(ctx context.Context, o options, fixes []*fix) error {
 		}
 	}
 	progressed("objects", len(fixes), len(fixes))
-	state, err := treeHash(ctx)
+	state, err := record.TreeHash(ctx)
 	if err != nil {
 		return err
 	}

@@ -3,13 +3,11 @@
 package main
 
 import (
-	"context"
 	"encoding/csv"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,21 +86,4 @@ func choose(fixes []*fix, o options) []*fix {
 		out = append(out, fixes[i])
 	}
 	return out
-}
-
-// treeHash names the state of lupatch's own source that is measured.
-func treeHash(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "git", "rev-parse", "HEAD^{tree}").Output()
-	if err != nil {
-		return "", fmt.Errorf("asking git for the tree that is measured: %w", err)
-	}
-	hash := strings.TrimSpace(string(out))[:12]
-	dirty, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--", "*.go", "*.c", "*.h").Output()
-	if err != nil {
-		return "", fmt.Errorf("asking git for changes: %w", err)
-	}
-	if len(dirty) > 0 {
-		hash += "-dirty"
-	}
-	return hash, nil
 }

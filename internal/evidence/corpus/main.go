@@ -18,6 +18,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/lupatch/lupatch/internal/evidence/record"
 	"github.com/lupatch/lupatch/internal/lab"
 )
 
@@ -95,7 +96,7 @@ func run(ctx context.Context, o options) (err error) {
 	if o.kpatch != "" {
 		return differ(ctx, o, fixes)
 	}
-	tree, err := treeHash(ctx)
+	tree, err := record.TreeHash(ctx)
 	if err != nil {
 		return err
 	}

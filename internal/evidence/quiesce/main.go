@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/lupatch/lupatch/internal/evidence/record"
 	"github.com/lupatch/lupatch/internal/lab"
 )
 
@@ -63,7 +64,7 @@ func main() {
 const restart = 25
 
 func run(ctx context.Context, o options) error {
-	tree, err := treeHash(ctx)
+	tree, err := record.TreeHash(ctx)
 	if err != nil {
 		return err
 	}

@@ -4,10 +4,8 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
@@ -139,21 +137,4 @@ func (t *table) summary() string {
 		s += fmt.Sprintf("%s: median %.1f, highest %.1f\n", c, v[len(v)/2], v[len(v)-1])
 	}
 	return s
-}
-
-// treeHash names the source that is measured.
-func treeHash(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "git", "rev-parse", "HEAD^{tree}").Output()
-	if err != nil {
-		return "", fmt.Errorf("asking git for the tree that is measured: %w", err)
-	}
-	hash := strings.TrimSpace(string(out))[:12]
-	dirty, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--", "*.go", "*.c", "*.h").Output()
-	if err != nil {
-		return "", fmt.Errorf("asking git for changes: %w", err)
-	}
-	if len(dirty) > 0 {
-		hash += "-dirty"
-	}
-	return hash, nil
 }

@@ -113,12 +113,12 @@ func TreeHash(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("asking git for the tree that is measured: %w", err)
 	}
 	tree := strings.TrimSpace(string(out))[:12]
-	dirty, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--untracked-files=no", "--", ":/*.go", ":/*.c", ":/*.h", ":/*.patch").Output()
+	dirty, err := exec.CommandContext(ctx, "git", "status", "--porcelain", "--", ":/*.go", ":/*.c", ":/*.h", ":/*.patch").Output()
 	if err != nil {
 		return "", fmt.Errorf("asking git for changes: %w", err)
 	}
 	if len(bytes.TrimSpace(dirty)) > 0 {
-		tree += "+"
+		tree += "-dirty"
 	}
 	return tree, nil
 }
