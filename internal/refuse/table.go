@@ -57,6 +57,8 @@ const (
 	KeyUnusable        ID = "key-unusable"
 	PIDNamespace       ID = "pid-namespace"
 	HealthCheck        ID = "health-check"
+	ShadowMissing      ID = "shadow-missing"
+	DeviceUnfit        ID = "device-unfit"
 )
 
 // Entry documents one refusal.
@@ -119,6 +121,8 @@ var Table = []Entry{
 	{KeyUnusable, "a key or certificate to sign with cannot be used", "see the reason; `lupatch sign --generate NAME` makes keys"},
 	{PIDNamespace, "lupatch runs in a PID namespace, where it sees only some of the host's tasks and could not say which of them use code that is replaced", "run it on the host itself (nsenter --target 1 --pid --mount)"},
 	{HealthCheck, "a health check fails before anything is loaded, so that it could not tell what the update does", "repair what it complains of, or leave the check out"},
+	{ShadowMissing, "the kernel module lupatch_shadow, which stands in for a driver while it is replaced, is not there or of another version", "see `lupatch shadow --help`"},
+	{DeviceUnfit, "something about a device or its driver cannot be carried over to another driver", "see the reason; nothing was stopped, or it works as before"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.
