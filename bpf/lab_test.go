@@ -25,7 +25,10 @@ import (
 const inGuest = "LUPATCH_TEST_IN_GUEST"
 
 func TestMain(m *testing.M) {
-	if what := os.Getenv(inGuest); what != "" {
+	if what := os.Getenv(inGuest); strings.HasPrefix(what, "capture ") {
+		probeCapture(strings.Fields(what)[1:])
+		os.Exit(0)
+	} else if what != "" {
 		if err := json.NewEncoder(os.Stdout).Encode(look(what)); err != nil {
 			panic(err)
 		}
@@ -141,6 +144,11 @@ func TestTasksOfKernel(t *testing.T) {
 	}
 	n, _ := strconv.Atoi(pid)
 	sameStack(t, h, byTID[n])
+	// The capture does with less.
+	if c := probe(t, h, "start"); !c.State.On || !c.State.NoData {
+		t.Errorf("captured under lockdown: %+v", c.State)
+	}
+	probe(t, h, "stop")
 	labtest.Sh(t, h, "mount -t tmpfs none /sys/kernel/btf")
 	if s := ask(t, h, "tasks"); !s.Unsupported || s.Refused {
 		t.Errorf("without type information: %+v", s)

@@ -47,6 +47,7 @@ var layer = map[string]int{
 	"internal/journal":   1,
 	"internal/review":    1, // reads texts, knows no kernel
 	"internal/instances": 1, // reads sysfs
+	"internal/netns":     1,
 	"internal/refuse":    0, // used by all, uses none
 	"internal/arch":      0,
 }
