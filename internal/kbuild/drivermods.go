@@ -3,12 +3,14 @@
 package kbuild
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -52,8 +54,8 @@ src := %[3]s
 obj := %[3]s
 include %[3]s/%[4]s
 $(foreach m,$(filter %%.o,$(obj-m)),$(info lupatch $(m) $($(m:.o=-objs)) $($(m:.o=-y)) $($(m:.o=-m))))
-.PHONY: all
-all: ;
+.PHONY: lupatch-list
+lupatch-list: ;
 `
 
 // listModules asks make what the folder, laid out by layDriver, makes.
@@ -70,7 +72,7 @@ func (t *Tree) listModules(ctx context.Context, dir string) ([]DriverModule, err
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, "make", "-rR", "--no-print-directory", "-f", ask.Name(), "ARCH=x86", "SRCARCH=x86")
+	cmd := exec.CommandContext(ctx, "make", "-rR", "--no-print-directory", "-f", ask.Name(), "ARCH=x86", "SRCARCH=x86", "lupatch-list")
 	cmd.Dir, cmd.Env = t.Obj, cleanEnv()
 	out, log, err := runMake(cmd)
 	if ctx.Err() != nil {
@@ -134,4 +136,25 @@ func (t *Tree) Source(ctx context.Context, version string) (root, found string, 
 		return "", "", fmt.Errorf("preparing source %s: %w", version, err)
 	}
 	return other.Src, version, nil
+}
+
+var makefileVersion = regexp.MustCompile(`(?m)^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION)[ \t]*=[ \t]*(\S*)`)
+
+// SourceVersion reads the version of a kernel's source ("6.1.176") from its makefile;
+// it need not be configured. Refusal: SourceUnavailable for any other folder.
+func SourceVersion(root string) (string, error) {
+	b, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil || !isSourceTree(root) {
+		return "", refuse.New(refuse.SourceUnavailable, root, "the folder is not that of a kernel's source")
+	}
+	part := map[string]string{}
+	for _, m := range makefileVersion.FindAllSubmatch(b, -1) {
+		if name := string(m[1]); part[name] == "" {
+			part[name] = string(m[2])
+		}
+	}
+	if part["VERSION"] == "" || part["PATCHLEVEL"] == "" {
+		return "", refuse.New(refuse.SourceUnavailable, root, "its makefile does not say which version it is")
+	}
+	return part["VERSION"] + "." + part["PATCHLEVEL"] + "." + cmp.Or(part["SUBLEVEL"], "0") + part["EXTRAVERSION"], nil
 }
