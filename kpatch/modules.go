@@ -3,12 +3,12 @@
 package kpatch
 
 import (
-	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/lupatch/lupatch/internal/kmodule"
 )
 
 // Module is a line of /proc/modules.
@@ -114,27 +114,5 @@ func (k *Kernel) buildID(elem ...string) (string, error) {
 }
 
 // NoteBuildID finds the build id in the content of a note section, in hex;
-// empty if there is none (ELF gABI, note section: name size, description size,
-// type, then both padded to four bytes; NT_GNU_BUILD_ID is 3).
-func NoteBuildID(b []byte) string {
-	const head, buildID = 12, 3
-	pad := func(n uint32) uint64 { return (uint64(n) + 3) &^ 3 }
-	for len(b) >= head {
-		le := binary.LittleEndian
-		nameLen, descLen, kind := le.Uint32(b), le.Uint32(b[4:]), le.Uint32(b[8:])
-		b = b[head:]
-		if pad(nameLen) > uint64(len(b)) {
-			return ""
-		}
-		name := b[:nameLen]
-		b = b[pad(nameLen):]
-		if uint64(descLen) > uint64(len(b)) {
-			return ""
-		}
-		if kind == buildID && string(name) == "GNU\x00" {
-			return hex.EncodeToString(b[:descLen])
-		}
-		b = b[min(pad(descLen), uint64(len(b))):]
-	}
-	return ""
-}
+// empty if there is none.
+func NoteBuildID(b []byte) string { return kmodule.NoteBuildID(b) }

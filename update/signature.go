@@ -31,9 +31,9 @@ type Verdict struct {
 
 // Verify says whether this host accepts the signatures of the update file at
 // path. It needs no privilege. The refusals that are not in the verdict are those
-// of manifest.ReadModule, sign.ReadMinisig and sign.ReadPolicy.
+// of manifest.ReadUpdate, sign.ReadMinisig and sign.ReadPolicy.
 func (h *Host) Verify(path string) (*Verdict, error) {
-	image, m, err := manifest.ReadModule(path)
+	image, m, err := manifest.ReadUpdate(path)
 	if err != nil {
 		return nil, err
 	}

@@ -125,7 +125,8 @@ func TestUnits(t *testing.T) {
 	release.Release = "6.1.0-50-amd64"
 	h.refused(h.check(release), refuse.WrongRelease, "6.1.0-50-amd64, this is 6.1.0-47-amd64")
 	driver := kpatchtest.Manifest("a", "e1000", "f")
-	driver.Method = "driver"
+	driver.Method, driver.Units[0].Functions = "driver", nil
+	driver.Units[0].Driver = &manifest.Driver{SHA256: driver.Source.SHA256, BuildID: kpatchtest.BuildID("newer")}
 	h.refused(h.check(driver), refuse.NotAnUpdate, "whole driver")
 }
 

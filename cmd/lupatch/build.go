@@ -20,8 +20,8 @@ import (
 func (h *host) buildCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "build",
-		Usage:     "make an update from a source patch",
-		ArgsUsage: "PATCH",
+		Usage:     "make an update from a source patch, or of a whole driver",
+		ArgsUsage: "PATCH | DRIVER",
 		Description: `Compiles the files that the patch touches, as they are and patched, proves that
 source, configuration and compiler are those of the running kernel by comparing
 the result with the shipped binary, and makes a livepatch of what differs. In a
@@ -29,6 +29,11 @@ configured kernel tree, a folder made with O=, or the folder of an out-of-tree
 module (or with --dir) that source is used, and never written to. Elsewhere the
 distribution's source and headers packages are fetched and unpacked once. Needs
 no privilege.
+
+With --method driver it compiles a whole driver, as it is in another version of the
+kernel's source, against the kernel that it is to be loaded into. DRIVER is its
+folder in the source, one of its C files or the module's name. Beside MODULE.ko comes
+its manifest, MODULE.ko.lupatch.json: keep both together.
 
 Examples:
    lupatch build fix.patch                             for the running kernel
@@ -39,8 +44,15 @@ Examples:
    lupatch build --on first.ko --on second.ko third.patch
                                                        the source has those in
    lupatch build --key ops.key --key ops.pem fix.patch also sign it, see lupatch sign
+   lupatch build --method driver drivers/net/ethernet/intel/e1000
+                                                       the newest version of a driver
+   lupatch build --method driver --source 6.1.176-1 virtio_net
+   lupatch build --method driver --source ~/linux --patch fix.patch e1000
    lupatch build --json fix.patch | jq .path`,
 		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "method", Value: "livepatch", Usage: "`METHOD`: livepatch, or driver for a whole driver"},
+			&cli.StringFlag{Name: "source", Usage: "take the driver from `SOURCE`: a folder with a kernel's source, or a version of the distribution's, such as 6.1.176-1 or linux-source-6.1=6.1.176-1 (default: its newest)"},
+			&cli.StringFlag{Name: "patch", Usage: "lay the patch `FILE` over the driver's source"},
 			&cli.StringFlag{Name: "kernel", Aliases: []string{"k"}, Usage: "the kernel's `RELEASE`, as uname -r says it (default: the running one)"},
 			&cli.StringFlag{Name: "dir", Aliases: []string{"C"}, Usage: "a `FOLDER` with a configured kernel tree or a module, instead of packages"},
 			&cli.StringFlag{Name: "source-version", Usage: "`VERSION` of the distribution's packages, if not the release's own"},
@@ -58,13 +70,8 @@ Examples:
 			jsonFlag,
 		},
 		Action: func(c *cli.Context) error {
-			opt, err := h.buildOptions(c)
-			if err != nil {
-				return err
-			}
 			p := newStages(h.err, h.errTerminal && !c.Bool("json"))
-			opt.Progress = p.show
-			res, err := build.Run(c.Context, opt)
+			res, err := h.build(c, p.show)
 			p.clear()
 			if err != nil {
 				var ce *kbuild.CompileError
@@ -80,6 +87,26 @@ Examples:
 			return nil
 		},
 	}
+}
+
+func (h *host) build(c *cli.Context, progress kbuild.Progress) (*build.Result, error) {
+	switch c.String("method") {
+	case "livepatch":
+		opt, err := h.buildOptions(c)
+		if err != nil {
+			return nil, err
+		}
+		opt.Progress = progress
+		return build.Run(c.Context, opt)
+	case "driver":
+		opt, err := h.driverOptions(c)
+		if err != nil {
+			return nil, err
+		}
+		opt.Progress = progress
+		return build.Driver(c.Context, opt)
+	}
+	return nil, &usageError{"--method is livepatch or driver", "build"}
 }
 
 func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
@@ -101,6 +128,8 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	switch {
 	case c.NArg() != 1:
 		return opt, &usageError{"build needs one patch file", "build"}
+	case c.IsSet("source") || c.IsSet("patch"):
+		return opt, &usageError{"--source and --patch are for --method driver", "build"}
 	case opt.Cumulative && len(opt.On) == 0:
 		return opt, &usageError{"--cumulative is for an update on top of others: name them with --on", "build"}
 	case opt.Fuzz < 0:
@@ -117,21 +146,33 @@ func (h *host) buildOptions(c *cli.Context) (build.Options, error) {
 	if opt.Dir == "" && opt.Release == "" && kbuild.Recognise(".") != "" {
 		opt.Dir = "."
 	}
-	if opt.Release == "" && kbuild.Recognise(opt.Dir) != kbuild.KindTree {
-		var u unix.Utsname
-		if err := unix.Uname(&u); err != nil {
-			return opt, err
-		}
-		opt.Release = unix.ByteSliceToString(u.Release[:])
+	var err error
+	if opt.Release, err = releaseFor(opt.Release, opt.Dir); err != nil {
+		return opt, err
 	}
 	// Before the build: a wrong password is not worth waiting for.
-	var err error
 	opt.Keys, err = h.keys(c)
 	return opt, err
 }
 
+// releaseFor is the kernel to build for: the running one if nothing says another.
+func releaseFor(release, dir string) (string, error) {
+	if release != "" || kbuild.Recognise(dir) == kbuild.KindTree {
+		return release, nil
+	}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", err
+	}
+	return unix.ByteSliceToString(u.Release[:]), nil
+}
+
 func printBuild(w io.Writer, r *build.Result) {
 	for _, u := range r.Manifest.Units {
+		if u.Driver != nil {
+			fmt.Fprintf(w, "%s: the whole driver of source %s, %s\n", u.Name, r.Manifest.Source.Version, count(len(r.Manifest.Source.Files), "file"))
+			continue
+		}
 		var names []string
 		for _, f := range u.Functions {
 			name := f.Name

@@ -40,11 +40,14 @@ Examples:
 			if c.NArg() != 1 {
 				return &usageError{"inspect needs one update file", "inspect"}
 			}
-			file, m, err := manifest.ReadModule(c.Args().First())
+			file, m, err := manifest.ReadUpdate(c.Args().First())
 			if err != nil {
 				return err
 			}
 			var code []disasm.Function
+			if c.Bool("disasm") && m.Method == "driver" {
+				return &usageError{"--disasm is for livepatches: a driver is replaced whole", "inspect"}
+			}
 			if c.Bool("disasm") {
 				if code, err = disasm.Update(c.Context, file); err != nil {
 					return err
@@ -78,6 +81,9 @@ Examples:
 func summary(m *manifest.Manifest) string {
 	var units []string
 	for _, u := range m.Units {
+		if u.Driver != nil {
+			return strings.TrimSpace("replaces the driver " + u.Name + " by that of " + m.Source.Version)
+		}
 		units = append(units, fmt.Sprintf("%s (%s)", u.Name, count(len(u.Functions), "function")))
 	}
 	s := "changes " + strings.Join(units, ", ")
@@ -129,9 +135,19 @@ func printManifest(w io.Writer, m *manifest.Manifest, signatures []sign.Signatur
 	line("cve", "%s", strings.Join(m.Source.CVE, ", "))
 	line("method", "%s", m.Method)
 	line("kernel", "%s", m.Release)
-	line("changes", "%s", classes[m.Class])
-	line("source", "%s (patch sha256 %.16s…)", strings.TrimSpace(m.Source.Version+" "+strings.Join(m.Source.Files, ", ")), m.Source.SHA256)
-	line("made by", "lupatch %s, %s, %s", m.Tools.Lupatch, m.Tools.Compiler, ago(m.Created))
+	sum := "patch"
+	if m.Method == "driver" {
+		line("changes", "the whole driver")
+		sum = "content"
+	} else {
+		line("changes", "%s", classes[m.Class])
+	}
+	line("source", "%s (%s sha256 %.16s…)", strings.TrimSpace(m.Source.Version+" "+strings.Join(m.Source.Files, ", ")), sum, m.Source.SHA256)
+	if m.Tools.Lupatch == "" {
+		line("made by", "not lupatch build: the module itself says all this; %s, %s", m.Tools.Compiler, ago(m.Created))
+	} else {
+		line("made by", "lupatch %s, %s, %s", m.Tools.Lupatch, m.Tools.Compiler, ago(m.Created))
+	}
 	line("stands on", "%s", standsOn(m))
 	if len(signatures) == 0 {
 		line("signed", "no")
@@ -140,6 +156,10 @@ func printManifest(w io.Writer, m *manifest.Manifest, signatures []sign.Signatur
 		line("signed", "%s", s)
 	}
 
+	if m.Method == "driver" {
+		printDriver(w, m)
+		return
+	}
 	fmt.Fprintln(w)
 	t := newTable(w, "unit", "from", "to", "functions verified", "build id")
 	for _, u := range m.Units {
@@ -168,6 +188,28 @@ func printManifest(w io.Writer, m *manifest.Manifest, signatures []sign.Signatur
 	printData(w, m)
 	printRelocations(w, m)
 	list(w, "stays in memory after a rollback, because of", m.Escapes)
+	list(w, "to review", m.Review)
+}
+
+// printDriver shows the module of a driver update.
+func printDriver(w io.Writer, m *manifest.Manifest) {
+	u := m.Units[0]
+	size := func(n uint64) string {
+		if n == 0 {
+			return "?"
+		}
+		return fmt.Sprint(n)
+	}
+	id := func(s string) string {
+		if s == "" {
+			return "any"
+		}
+		return fmt.Sprintf("%.12s…", s)
+	}
+	fmt.Fprintln(w)
+	t := newTable(w, "driver", "class", "replaces build id", "build id", "room a device, before", "now", "device patterns")
+	t.AppendRow(table.Row{u.Name, u.Driver.Class, id(u.BuildID), id(u.Driver.BuildID), size(u.Driver.PrivateBefore), size(u.Driver.Private), len(u.Driver.Devices)})
+	t.Render()
 	list(w, "to review", m.Review)
 }
 

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -81,6 +82,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"update": makeUpdate,
+			"driver": makeDriver,
 			"host":   changeHost,
 			"code":   exitCode,
 			"damage": damage,
@@ -158,6 +160,30 @@ func makeUpdate(ts *testscript.TestScript, _ bool, args []string) {
 		file = kpatchtest.Sign(file)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(f.Arg(0)+".ko"), file, 0o600))
+}
+
+// makeDriver writes a driver's module, and with -manifest what belongs beside it:
+// driver [flags] FILE MODULE
+func makeDriver(ts *testscript.TestScript, _ bool, args []string) {
+	f := flag.NewFlagSet("driver", flag.ContinueOnError)
+	release := f.String("release", kpatchtest.Release, "")
+	version := f.String("manifest", "", "")
+	salt := f.String("salt", "", "")
+	ts.Check(f.Parse(args))
+	d := kpatchtest.Driver{Name: f.Arg(1), Release: *release, Salt: *salt, Info: []string{"alias=pci:v00008086d0000100Esv*"}, Imports: map[string]uint32{"alloc_etherdev_mqs": 1}}
+	file := ts.MkAbs(f.Arg(0))
+	image := d.Image()
+	ts.Check(os.WriteFile(file, image, 0o600))
+	if *version == "" {
+		return
+	}
+	m, err := manifest.ForDriver(image, time.Unix(1e9, 0))
+	ts.Check(err)
+	m.Name, m.Source.Version, m.Tools.Lupatch = manifest.DriverName(d.Name, *version), *version, "test"
+	m.Units[0].BuildID, m.Units[0].Driver.Private = kpatchtest.BuildID(d.Name), 2480
+	text, err := manifest.Encode(m)
+	ts.Check(err)
+	ts.Check(os.WriteFile(file+manifest.DriverSuffix, text, 0o600))
 }
 
 // damage alters a file: damage truncate N FILE, damage flip N FILE (from its end

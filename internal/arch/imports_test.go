@@ -33,6 +33,7 @@ var layer = map[string]int{
 	"quiesce":            2,
 	"probation":          2,
 	"shadow":             2,
+	"shadow/shadowtest":  3, // compiles drivers for tests
 	"versions":           2,
 	"internal/kbuild":    2,
 	"patchgen":           2,

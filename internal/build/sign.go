@@ -25,10 +25,10 @@ func (j *job) sign(ko []byte, m *manifest.Manifest) (signed, minisig []byte, err
 
 // SignFile signs a finished update in its place and gives the paths of what was
 // written. The digest is that of the kernel's configuration if this host has it in
-// /boot, below root. Refusals are those of manifest.ReadModule, and
+// /boot, below root. Refusals are those of manifest.ReadUpdate, and
 // refuse.KeyUnusable.
 func SignFile(path, root string, keys sign.Keys) ([]string, error) {
-	ko, m, err := manifest.ReadModule(path)
+	ko, m, err := manifest.ReadUpdate(path)
 	if err != nil {
 		return nil, err
 	}

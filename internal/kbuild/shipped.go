@@ -89,8 +89,41 @@ var moduleSuffixes = []string{".ko", ".ko.xz", ".ko.zst", ".ko.gz"}
 func (t *Tree) builtModule(dir, unit string) (string, error) { return findModule(dir, unit, t.cache) }
 
 func findModule(dir, unit, cache string) (string, error) {
-	found, suffix := "", ""
-	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+	found, suffix, err := locateModule(dir, unit)
+	if err != nil {
+		return "", err
+	}
+	if suffix == ".ko" {
+		return found, nil
+	}
+	return unpackModule(found, suffix, cache)
+}
+
+// ShippedFolder gives the folder of the source, relative to its root, that a module
+// of this kernel is made in: where its .ko lies says so. Refusal: SourceUnavailable.
+func (t *Tree) ShippedFolder(ctx context.Context, unit string) (string, error) {
+	dir := t.UserObj
+	if t.Kind == KindPackages {
+		debs, err := t.debs()
+		if err != nil {
+			return "", err
+		}
+		k, err := debs.KernelImageVersion(ctx, t.Release, t.Version)
+		if err != nil {
+			return "", err
+		}
+		dir = filepath.Join(k.Modules(), "kernel")
+	}
+	found, _, err := locateModule(dir, unit)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Rel(dir, filepath.Dir(found))
+}
+
+// locateModule gives the path of a module's file and the ending of its name.
+func locateModule(dir, unit string) (found, suffix string, err error) {
+	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return nil // a folder that cannot be read holds nothing for us
 		}
@@ -101,16 +134,10 @@ func findModule(dir, unit, cache string) (string, error) {
 		found, suffix = p, ".ko"+rest
 		return fs.SkipAll
 	})
-	if err != nil {
-		return "", err
+	if err == nil && found == "" {
+		err = refuse.New(refuse.SourceUnavailable, unit, "there is no such module below %s", dir)
 	}
-	if found == "" {
-		return "", refuse.New(refuse.SourceUnavailable, unit, "there is no such module below %s", dir)
-	}
-	if suffix == ".ko" {
-		return found, nil
-	}
-	return unpackModule(found, suffix, cache)
+	return found, suffix, err
 }
 
 func unpackModule(file, suffix, cache string) (string, error) {

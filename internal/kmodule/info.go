@@ -26,6 +26,15 @@ type Info struct {
 	Aliases []string
 	// Vermagic is the kernel release and options it was built for.
 	Vermagic string
+	// Version and SrcVersion are what its authors and its sources' checksum say;
+	// mostly empty.
+	Version, SrcVersion string
+	// Params are its parameters, by name.
+	Params []string
+	// Firmware are files that it may ask for, relative to /lib/firmware.
+	Firmware []string
+	// Livepatch is set if it declares itself one.
+	Livepatch bool
 }
 
 // ErrNotModule says that a file is not a kernel module.
@@ -91,6 +100,17 @@ func parseModinfo(data []byte) *Info {
 			info.Aliases = append(info.Aliases, value)
 		case "vermagic":
 			info.Vermagic = value
+		case "version":
+			info.Version = value
+		case "srcversion":
+			info.SrcVersion = value
+		case "firmware":
+			info.Firmware = append(info.Firmware, value)
+		case "livepatch":
+			info.Livepatch = true
+		case "parmtype":
+			name, _, _ := strings.Cut(value, ":")
+			info.Params = append(info.Params, name)
 		}
 	}
 	return info

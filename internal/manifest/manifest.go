@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package manifest is the codec of what an update says about itself: JSON in
-// the section .lupatch of a livepatch module. It knows nothing of where the
+// the section .lupatch of a livepatch module, or in a file beside a driver. It knows nothing of where the
 // bytes come from or what is done with the content.
 package manifest
 
@@ -11,8 +11,9 @@ import "time"
 const Section = ".lupatch"
 
 // Schema is the version of the format this package writes. A reader refuses
-// what is newer and understands what is older. 2: updates stand on others.
-const Schema = 2
+// what is newer and understands what is older. 2: updates stand on others. 3:
+// whole drivers.
+const Schema = 3
 
 // Class is how far a change reaches, after the three kinds of change of
 // "Providing Dynamic Update in an Operating System" (K42), section 4.
@@ -79,7 +80,8 @@ type Base struct {
 
 // Source is where the change comes from.
 type Source struct {
-	// SHA256 of the patch file, in hex.
+	// SHA256 of the patch file, in hex; for a driver of its source files, or of the
+	// module if that is all that is known.
 	SHA256  string   `json:"sha256"`
 	Subject string   `json:"subject,omitempty"`
 	CVE     []string `json:"cve,omitempty"`
@@ -99,9 +101,11 @@ type Tools struct {
 type Unit struct {
 	// Name is "vmlinux" or a module's name as /proc/modules shows it.
 	Name string `json:"name"`
-	// BuildID of the binary that the update was verified against, in hex.
+	// BuildID of the binary that the update was verified against, in hex; of the
+	// one that a driver replaces, if that is known.
 	BuildID string `json:"build_id"`
-	// Needs and Gives are the unit's versions before and after.
+	// Needs and Gives are the unit's versions before and after. A driver replaces
+	// any version; 0 and 1 stand there.
 	Needs int `json:"needs"`
 	Gives int `json:"gives"`
 	// Verified is the number of functions found identical in the shipped binary.
@@ -115,6 +119,8 @@ type Unit struct {
 	Callbacks []Callback `json:"callbacks,omitempty"`
 	// AlreadyRan lists changed __init functions that no livepatch can carry.
 	AlreadyRan []string `json:"already_ran,omitempty"`
+	// Driver is set if the unit is replaced whole (method "driver").
+	Driver *Driver `json:"driver,omitempty"`
 }
 
 // Function is one function that the update replaces or adds.

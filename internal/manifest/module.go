@@ -47,29 +47,39 @@ func FromModule(file []byte) (*Manifest, error) {
 // ReadModule reads the module file at path whole and its manifest. An error is
 // that of the file system, or a refuse.NotAnUpdate that has path as its place.
 func ReadModule(path string) (file []byte, m *Manifest, err error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !st.Mode().IsRegular() {
-		return nil, nil, refuse.New(refuse.NotAnUpdate, path, "it is not a regular file")
-	}
-	if st.Size() > MaxModule {
-		return nil, nil, refuse.New(refuse.NotAnUpdate, path, "it has %d bytes, the limit is %d", st.Size(), MaxModule)
-	}
-	if file, err = os.ReadFile(path); err != nil {
-		return nil, nil, err
+	if file, err = readFile(path); err != nil {
+		return nil, nil, at(err, path)
 	}
 	if m, err = FromModule(file); err != nil {
-		if e, ok := refuse.As(err); ok {
-			if e.Where != "" {
-				e.Detail = e.Where + ": " + e.Detail
-			}
-			e.Where = path
-		}
-		return nil, nil, err
+		return nil, nil, at(err, path)
 	}
 	return file, m, nil
+}
+
+// readFile reads a module file whole.
+func readFile(path string) ([]byte, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, refuse.New(refuse.NotAnUpdate, "", "it is not a regular file")
+	}
+	if st.Size() > MaxModule {
+		return nil, refuse.New(refuse.NotAnUpdate, "", "it has %d bytes, the limit is %d", st.Size(), MaxModule)
+	}
+	return os.ReadFile(path)
+}
+
+// at puts a file's path into a refusal as its place.
+func at(err error, path string) error {
+	if e, ok := refuse.As(err); ok {
+		if e.Where != "" {
+			e.Detail = e.Where + ": " + e.Detail
+		}
+		e.Where = path
+	}
+	return err
 }
 
 // section is where the manifest lies in a file: JSON from off, a newline, and

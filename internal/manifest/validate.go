@@ -59,6 +59,9 @@ func (m *Manifest) Validate() error {
 	replaced, seen := 0, make(map[string]bool)
 	for i := range m.Units {
 		u := &m.Units[i]
+		if (u.Driver != nil) != (m.Method == "driver") {
+			return bad("units.driver", "%.80q does not go with the method %s", u.Name, m.Method)
+		}
 		if err := u.validate(); err != nil {
 			return err
 		}
@@ -81,7 +84,11 @@ func (m *Manifest) Validate() error {
 	if err := m.validateOn(); err != nil {
 		return err
 	}
-	if m.Method == "livepatch" && replaced == 0 {
+	if m.Method == "driver" {
+		if err := m.validateDriver(); err != nil {
+			return err
+		}
+	} else if replaced == 0 {
 		return bad("units", "a livepatch that replaces no function, calls none and writes no variable")
 	}
 	return plainText(reflect.ValueOf(*m))
@@ -115,11 +122,39 @@ func (m *Manifest) validateOn() error {
 	return nil
 }
 
+// maxDevices bounds the patterns of a driver; the most have some hundreds.
+const maxDevices = 10000
+
+func (m *Manifest) validateDriver() error {
+	u := m.Units[0]
+	d := u.Driver
+	switch {
+	case len(m.Units) != 1:
+		return bad("units", "a driver is one module, here are %d units", len(m.Units))
+	case u.Name == "vmlinux":
+		return bad("units", "vmlinux is no driver")
+	case len(u.Functions)+len(u.Data)+len(u.Callbacks)+len(u.Relocations)+len(u.AlreadyRan)+len(m.On)+len(m.Moved)+len(m.Escapes) > 0 || m.Cumulative:
+		return bad("units", "%s has parts of a livepatch, and is a driver", u.Name)
+	case !reSHA256.MatchString(d.SHA256):
+		return bad("units.driver.sha256", "%.80q of %s is not a SHA-256 in hex", d.SHA256, u.Name)
+	case !reBuildID.MatchString(d.BuildID):
+		return bad("units.driver.build_id", "%.80q of %s is not a build id in hex", d.BuildID, u.Name)
+	case len(d.Devices) > maxDevices:
+		return bad("units.driver.devices", "%d of %s, the limit is %d", len(d.Devices), u.Name, maxDevices)
+	}
+	switch d.Class {
+	case "", "net", "block", "sound":
+	default:
+		return bad("units.driver.class", "%.80q of %s is not known", d.Class, u.Name)
+	}
+	return nil
+}
+
 func (u *Unit) validate() error {
 	if !reUnit.MatchString(u.Name) {
 		return bad("units.name", "%.80q cannot be a unit's name", u.Name)
 	}
-	if !reBuildID.MatchString(u.BuildID) {
+	if !reBuildID.MatchString(u.BuildID) && (u.Driver == nil || u.BuildID != "") {
 		return bad("units.build_id", "%.80q of %s is not a build id in hex", u.BuildID, u.Name)
 	}
 	if u.Needs < 0 || u.Gives <= u.Needs {
@@ -207,6 +242,10 @@ func plainText(v reflect.Value) error {
 			if err := plainText(v.Index(i)); err != nil {
 				return err
 			}
+		}
+	case reflect.Pointer:
+		if !v.IsNil() && v.Type() == reflect.TypeFor[*Driver]() {
+			return plainText(v.Elem())
 		}
 	case reflect.Struct:
 		for i := 0; i < v.NumField(); i++ {

@@ -2,7 +2,10 @@
 
 package refuse
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // The refusals. The documentation's table is made from Table.
 const (
@@ -69,7 +72,9 @@ type Entry struct {
 }
 
 // Table lists every refusal in the order of the documentation.
-var Table = []Entry{
+var Table = slices.Concat(general, drivers)
+
+var general = []Entry{
 	{PatchMalformed, "the file is not a unified diff that can be read", "make the patch with `git diff` or `diff -u`"},
 	{PatchDoesNotApply, "a hunk does not match the source of this kernel version", "rebase the patch on the source named in the message"},
 	{PatchScope, "the patch touches a kind of file that no livepatch can carry (Kconfig, Makefile, assembly, a file that the configuration does not build)", "leave those files out, or boot a new kernel"},

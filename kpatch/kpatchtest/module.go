@@ -97,15 +97,8 @@ func ELF(name, release string, content []byte) []byte {
 func sections(name, release string, content []byte) []elfSection {
 	thisModule := make([]byte, 896) // sizeof(struct module) of Debian's 6.1
 	copy(thisModule[24:], name)
-	id, _ := hex.DecodeString(BuildID(name + "\x00" + string(content)))
-	note := new(bytes.Buffer)
-	for _, v := range []uint32{4, uint32(len(id)), 3 /* NT_GNU_BUILD_ID */} {
-		binary.Write(note, binary.LittleEndian, v)
-	}
-	note.WriteString("GNU\x00")
-	note.Write(id)
 	secs := []elfSection{
-		{".note.gnu.build-id", 7, 2, note.Bytes()},
+		{".note.gnu.build-id", 7, 2, buildIDNote(BuildID(name + "\x00" + string(content)))},
 		{".modinfo", 1, 2, fmt.Appendf(nil, "livepatch=Y\x00name=%s\x00vermagic=%s SMP preempt mod_unload modversions \x00", name, release)},
 		{".gnu.linkonce.this_module", 1, 3, thisModule},
 	}
@@ -113,6 +106,18 @@ func sections(name, release string, content []byte) []elfSection {
 		secs = append(secs, elfSection{manifest.Section, 1, 0, content})
 	}
 	return secs
+}
+
+// buildIDNote is the content of the note section with a build id.
+func buildIDNote(hexID string) []byte {
+	id, _ := hex.DecodeString(hexID)
+	note := new(bytes.Buffer)
+	for _, v := range []uint32{4, uint32(len(id)), 3 /* NT_GNU_BUILD_ID */} {
+		binary.Write(note, binary.LittleEndian, v)
+	}
+	note.WriteString("GNU\x00")
+	note.Write(id)
+	return note.Bytes()
 }
 
 type elfSection struct {
