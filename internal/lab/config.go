@@ -62,6 +62,13 @@ type Config struct {
 	// UEFI, if not nil, is the firmware that the host boots through.
 	UEFI *UEFI
 
+	// NUMA makes two nodes of the memory and of the processors, of which there
+	// have to be two or more. All network cards are on the second one: the kernel
+	// then probes their driver in a worker thread, not in the task that loads it.
+	NUMA bool
+	// IOMMU puts the network cards behind an emulated Intel IOMMU and turns it on.
+	IOMMU bool
+
 	NICs   []NIC
 	Disks  []Disk
 	Sounds []Sound
@@ -158,6 +165,9 @@ func (c *Config) check() error {
 	}
 	if c.CPUs < 1 || c.CPUs > 64 {
 		return fmt.Errorf("checking the lab host: %d processors (1 to 64 are possible)", c.CPUs)
+	}
+	if c.NUMA && (c.IOMMU || c.UEFI != nil || c.CPUs < 2) {
+		return errors.New("checking the lab host: two NUMA nodes need two processors, and go neither with an IOMMU nor with UEFI")
 	}
 	if len(c.NICs) > maxNICs {
 		return fmt.Errorf("checking the lab host: %d network cards (at most %d are possible)", len(c.NICs), maxNICs)
