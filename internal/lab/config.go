@@ -41,7 +41,8 @@ const (
 type Config struct {
 	// Kernel is what to boot. If nil, Release is looked up with Cache.
 	Kernel *deb.Kernel
-	// Release such as 6.1.0-47-amd64; empty means DefaultKernel.
+	// Release such as 6.1.0-47-amd64; empty means DefaultKernel. DebugKernel is
+	// the lab's own, which is built if it has not been.
 	Release string
 	// Cache is where packages come from; nil means the user's.
 	Cache *deb.Cache
@@ -84,6 +85,10 @@ type Config struct {
 	SerialAgent bool
 	// ManualNetwork leaves interfaces without address and down.
 	ManualNetwork bool
+	// Packages are Debian packages whose programs are put into the guest, in
+	// place of busybox's of the same name, with the libraries they are linked
+	// with. Their services are not started, and no script of theirs is run.
+	Packages []string
 	// Files are there from the start.
 	Files []File
 	// Cmdline are more words for the kernel command line.
@@ -142,6 +147,7 @@ func ParseFile(spec string) (File, error) {
 }
 
 func (c *Config) setDefaults() {
+	c.setDebugDefaults()
 	if c.Memory == 0 {
 		c.Memory = DefaultMemory
 	}
