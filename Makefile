@@ -4,6 +4,7 @@
 # make test     every test but the long runs
 # make build    bin/lupatch
 # make install  it and its systemd units, below DESTDIR
+# make lab-debug-kernel   the kernel with KASAN and lockdep that some tests want
 # make evidence-corpus CORPUS=DIR [N=60]   what share of real fixes becomes an update
 # make evidence-crash   kill -9 and power-off at every record of the journal
 # make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
@@ -27,7 +28,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio openssl e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build install demo test vet deps bench fuzz generate clean evidence-corpus evidence-differ evidence-crash evidence-quiesce
+.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce
 
 build: bin/lupatch
 
@@ -62,6 +63,12 @@ vet:
 test: deps
 	$(MAKE) --no-print-directory vet bin/lupatch
 	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" $(GO) test -p 2 -timeout 30m ./...
+
+# Ten to twenty minutes on two processors, once; it is kept as long as its
+# configuration and source are the same.
+lab-debug-kernel: deps
+	$(MAKE) --no-print-directory bin/lupatch
+	bin/lupatch lab debug-kernel
 
 bench:
 	$(GO) test -run '^$$' -bench . -benchtime 3x ./internal/build ./internal/evidence/objpair ./patchgen ./internal/kallsyms

@@ -72,13 +72,21 @@ func labCommand() *cli.Command {
 				HideHelpCommand: true,
 				Action:          labShell,
 			},
+			{
+				Name:            "debug-kernel",
+				Usage:           "build the kernel that --kernel debug boots: KASAN, lockdep and other checks; once, 10 to 20 minutes",
+				ArgsUsage:       " ",
+				Description:     "Prints the folder to compile modules against, on standard output.",
+				HideHelpCommand: true,
+				Action:          labDebugKernel,
+			},
 		},
 	}
 }
 
 func labFlags() []cli.Flag {
 	return []cli.Flag{
-		&cli.StringFlag{Name: "kernel", Usage: "`RELEASE` to boot, such as 6.1.0-47-amd64"},
+		&cli.StringFlag{Name: "kernel", Usage: "`RELEASE` to boot, such as 6.1.0-47-amd64; debug: see debug-kernel"},
 		&cli.StringSliceFlag{Name: "nic", Usage: "add a network card of this `MODEL` (e1000, virtio-net-pci, ...)"},
 		&cli.StringSliceFlag{Name: "disk", Usage: "add a disk: `MODEL:IMAGE` (virtio, nvme, ahci, ide)"},
 		&cli.StringSliceFlag{Name: "sound", Usage: "add a sound card of this `MODEL` (intel-hda, AC97, ES1370)"},

@@ -41,7 +41,8 @@ const (
 type Config struct {
 	// Kernel is what to boot. If nil, Release is looked up with Cache.
 	Kernel *deb.Kernel
-	// Release such as 6.1.0-47-amd64; empty means DefaultKernel.
+	// Release such as 6.1.0-47-amd64; empty means DefaultKernel. DebugKernel is
+	// the lab's own, which is built if it has not been.
 	Release string
 	// Cache is where packages come from; nil means the user's.
 	Cache *deb.Cache
@@ -62,6 +63,13 @@ type Config struct {
 	// UEFI, if not nil, is the firmware that the host boots through.
 	UEFI *UEFI
 
+	// NUMA makes two nodes of the memory and of the processors, of which there
+	// have to be two or more. All network cards are on the second one: the kernel
+	// then probes their driver in a worker thread, not in the task that loads it.
+	NUMA bool
+	// IOMMU puts the network cards behind an emulated Intel IOMMU and turns it on.
+	IOMMU bool
+
 	NICs   []NIC
 	Disks  []Disk
 	Sounds []Sound
@@ -77,6 +85,10 @@ type Config struct {
 	SerialAgent bool
 	// ManualNetwork leaves interfaces without address and down.
 	ManualNetwork bool
+	// Packages are Debian packages whose programs are put into the guest, in
+	// place of busybox's of the same name, with the libraries they are linked
+	// with. Their services are not started, and no script of theirs is run.
+	Packages []string
 	// Files are there from the start.
 	Files []File
 	// Cmdline are more words for the kernel command line.
@@ -135,6 +147,7 @@ func ParseFile(spec string) (File, error) {
 }
 
 func (c *Config) setDefaults() {
+	c.setDebugDefaults()
 	if c.Memory == 0 {
 		c.Memory = DefaultMemory
 	}
@@ -158,6 +171,9 @@ func (c *Config) check() error {
 	}
 	if c.CPUs < 1 || c.CPUs > 64 {
 		return fmt.Errorf("checking the lab host: %d processors (1 to 64 are possible)", c.CPUs)
+	}
+	if c.NUMA && (c.IOMMU || c.UEFI != nil || c.CPUs < 2) {
+		return errors.New("checking the lab host: two NUMA nodes need two processors, and go neither with an IOMMU nor with UEFI")
 	}
 	if len(c.NICs) > maxNICs {
 		return fmt.Errorf("checking the lab host: %d network cards (at most %d are possible)", len(c.NICs), maxNICs)

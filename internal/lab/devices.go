@@ -93,7 +93,7 @@ func (c *Config) deviceArgs(images []string) []string {
 	var args []string
 	for i, n := range c.NICs {
 		// No boot ROM: it costs time and needs files of another package.
-		dev := fmt.Sprintf("%s,netdev=net%d,mac=%s,romfile=", n.Model, i, macOf(i))
+		dev := fmt.Sprintf("%s,netdev=net%d,mac=%s,romfile=%s", n.Model, i, macOf(i), c.nicPlace(n.Model, i))
 		for _, o := range n.Options {
 			dev += "," + o
 		}

@@ -107,6 +107,7 @@ func TestLabBootFailures(t *testing.T) {
 		{"missing image", lab.Config{Init: init, Disks: []lab.Disk{{Model: "virtio", Image: "/no/disk"}}}, "no such file", os.ErrNotExist},
 		{"disk without size", lab.Config{Init: init, Disks: []lab.Disk{{Model: "virtio"}}}, "neither an image nor a size", nil},
 		{"little memory", lab.Config{Init: init, Memory: 20}, "20 MiB", nil},
+		{"nodes and IOMMU", lab.Config{Init: init, NUMA: true, IOMMU: true}, "two NUMA nodes", nil},
 		{"bad device option", lab.Config{Init: init, NICs: []lab.NIC{{Model: "e1000", Options: []string{"nosuch=1"}}}}, "QEMU says", lab.ErrEnded},
 		{"timeout", lab.Config{Init: init, BootTimeout: time.Second}, "deadline", context.DeadlineExceeded},
 		{"another init", lab.Config{Init: init, Cmdline: []string{"rdinit=/bin/true"}}, "Attempted to kill init", lab.ErrPanic},

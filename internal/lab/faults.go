@@ -22,6 +22,7 @@ var FaultPatterns = []FaultPattern{
 	{"panic", regexp.MustCompile(`Kernel panic|Fatal exception|end Kernel panic`)},
 	{"trace", regexp.MustCompile(`Call Trace:`)},
 	{"sanitizer", regexp.MustCompile(`\b(UBSAN|KASAN|KCSAN|KMSAN|KFENCE): `)},
+	{"lockdep", regexp.MustCompile(`INFO: trying to register non-static key|turning off the locking correctness validator|lock held when returning to user space`)},
 	{"stall", regexp.MustCompile(`rcu: INFO: |soft lockup|hard LOCKUP|blocked for more than \d+ seconds`)},
 	{"corruption", regexp.MustCompile(`(list_add|list_del) corruption|refcount_t: |Bad page |stack-protector: |corrupted stack end|slab.*(Poison|Redzone) overwritten`)},
 	{"device", regexp.MustCompile(`NETDEV WATCHDOG|unregister_netdevice: waiting for`)},

@@ -36,7 +36,7 @@ func writeInitramfs(ctx context.Context, out io.Writer, c *Config) error {
 			return err
 		}
 	}
-	steps := []func(context.Context, *cpio.Writer, *Config) error{addInit, addBusybox, addModules, addEtc, addFiles}
+	steps := []func(context.Context, *cpio.Writer, *Config) error{addInit, addPackages, addBusybox, addModules, addEtc, addFiles}
 	for _, step := range steps {
 		if err := step(ctx, w, c); err != nil {
 			return fmt.Errorf("making the lab host's file system: %w", err)
@@ -169,14 +169,18 @@ func addEtc(_ context.Context, w *cpio.Writer, c *Config) error {
 	files := []struct{ name, text string }{
 		{guest.ConfigPath, string(conf)},
 		{"etc/hostname", "lab\n"},
+		{"etc/machine-id", "6c757061746368206c6162206d616368\n"}, // for DHCP
 		{"etc/hosts", "127.0.0.1 localhost lab\n"},
 		{"etc/resolv.conf", "nameserver 10.0.2.3\n"},
-		{"etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
-		{"etc/group", "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n"},
+		{"etc/passwd", "root:x:0:0:root:/root:/bin/sh\nsystemd-network:x:998:998::/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
+		{"etc/group", "root:x:0:\ntty:x:5:\nsystemd-network:x:998:\nnogroup:x:65534:\n"},
 		{"etc/os-release", "NAME=\"lupatch lab host\"\nID=lupatch-lab\n"},
 		{"etc/profile", "PS1='lab# '\n"},
 	}
 	for _, f := range files {
+		if w.Has(f.name) {
+			continue // of a package
+		}
 		if err := w.File(f.name, 0o644, []byte(f.text)); err != nil {
 			return err
 		}
@@ -249,6 +253,9 @@ func (c *Config) findKernel(ctx context.Context) error {
 			return err
 		}
 		c.Release = release
+	}
+	if c.Release == DebugKernel {
+		return c.findDebugKernel(ctx)
 	}
 	k, err := c.Cache.KernelImage(ctx, c.Release)
 	if err != nil {

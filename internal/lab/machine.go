@@ -40,24 +40,22 @@ func machineArgs(c *Config, accel Accel, initrd string, images []string) []strin
 	if accel == KVM {
 		accelArg, cpu = "kvm", "host"
 	}
-	cmdline := append([]string{"console=ttyS0,115200", "panic=-1", guest.EnvMark + "=1"}, c.Cmdline...)
-	machine := "pc"
-	if c.UEFI != nil && c.UEFI.SecureBoot {
-		machine = "q35,smm=on"
-	}
+	cmdline := append([]string{"console=ttyS0,115200", "panic=-1", guest.EnvMark + "=1"}, c.platformCmdline()...)
+	cmdline = append(cmdline, c.Cmdline...)
 	args := []string{
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-		"-machine", machine, "-accel", accelArg, "-cpu", cpu,
+		"-machine", c.machineType(), "-accel", accelArg, "-cpu", cpu,
 		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.Memory),
 		"-kernel", c.Kernel.Vmlinuz(), "-initrd", initrd, "-append", strings.Join(cmdline, " "),
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD), "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", agentFD),
 	}
+	args = append(args, c.platformArgs()...)
 	if c.SerialAgent {
 		args = append(args, "-serial", "chardev:agent")
 	} else {
 		// Far from where cards are expected: their slots count from 2 up.
-		args = append(args, "-device", "virtio-serial-pci,addr=1e", "-device", "virtserialport,chardev=agent,name="+guest.VirtioPort)
+		args = append(args, "-device", "virtio-serial-pci,addr=1e"+c.agentPlace(), "-device", "virtserialport,chardev=agent,name="+guest.VirtioPort)
 	}
 	if c.firmware != nil {
 		args = append(args, c.firmware.args(c.UEFI.SecureBoot)...)

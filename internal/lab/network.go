@@ -87,6 +87,9 @@ func (s *StreamStats) Err() error {
 
 // StreamOptions set the load; the zero value is some 1.6 MB/s in each direction.
 type StreamOptions struct {
+	// Device is the interface that the guest's end is bound to; empty for the
+	// one that its routes give.
+	Device   string
 	Block    int           // payload of a block in bytes
 	Interval time.Duration // between blocks; negative: no pause
 }
@@ -108,7 +111,7 @@ func (h *Host) StartStream(ctx context.Context, opt StreamOptions) (*Stream, err
 			accepted <- c
 		}
 	}()
-	k, err := h.conn.start(ctx, wire.OpStream, wire.Stream{Port: l.Addr().(*net.TCPAddr).Port, Block: opt.Block, Interval: opt.Interval})
+	k, err := h.conn.start(ctx, wire.OpStream, wire.Stream{Port: l.Addr().(*net.TCPAddr).Port, Device: opt.Device, Block: opt.Block, Interval: opt.Interval})
 	if err != nil {
 		return nil, h.explain(doing, err)
 	}

@@ -47,6 +47,8 @@ type Stats struct {
 	// lasts now included.
 	LongestGap time.Duration `json:"longest_gap_ns"`
 	Duration   time.Duration `json:"duration_ns"`
+	// Retransmits counts the segments that this end's kernel sent again.
+	Retransmits int64 `json:"retransmits"`
 	// Complete says that the other end's stream was received to its end.
 	Complete bool `json:"complete"`
 	// Errors are wrong checksums, lost blocks and a broken connection.
@@ -95,7 +97,7 @@ func Start(conn net.Conn, opt Options) *Session {
 	go func() { defer wg.Done(); s.run("receiving", s.receive) }()
 	go func() {
 		wg.Wait()
-		conn.Close()
+		s.close()
 		s.mu.Lock()
 		s.stats.Duration, s.over = time.Since(s.begin), true
 		s.mu.Unlock()
@@ -111,7 +113,21 @@ func (s *Session) run(what string, f func() error) {
 		s.stats.Errors = append(s.stats.Errors, fmt.Sprintf("%s: %v", what, err))
 		s.mu.Unlock()
 		s.Halt()
-		s.conn.Close()
+		s.close()
+	}
+}
+
+// close keeps what the kernel knows only while the connection is open.
+func (s *Session) close() {
+	s.mu.Lock()
+	s.count()
+	s.mu.Unlock()
+	s.conn.Close()
+}
+
+func (s *Session) count() {
+	if n, ok := retransmits(s.conn); ok {
+		s.stats.Retransmits = n
 	}
 }
 
@@ -129,7 +145,7 @@ func (s *Session) Stop(ctx context.Context) Stats {
 	select {
 	case <-s.done:
 	case <-ctx.Done():
-		s.conn.Close()
+		s.close()
 		<-s.done
 	}
 	return s.Stats()
@@ -139,6 +155,7 @@ func (s *Session) Stop(ctx context.Context) Stats {
 func (s *Session) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.count()
 	st := s.stats
 	st.Errors = append([]string(nil), st.Errors...)
 	if !s.over {

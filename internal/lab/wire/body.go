@@ -97,7 +97,11 @@ type Interface struct {
 // Stream asks the agent to connect to Port of the machine that runs QEMU and to
 // exchange checked blocks. OpHalt ends it; OpDone has the guest's statistics.
 type Stream struct {
-	Port     int           `json:"port"`
+	Port int `json:"port"`
+	// UDP sends numbered datagrams instead of a connection's blocks.
+	UDP bool `json:"udp,omitempty"`
+	// Device is the interface that it has to go through; empty for any.
+	Device   string        `json:"device,omitempty"`
 	Block    int           `json:"block"`
 	Interval time.Duration `json:"interval"`
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // Version changes when either side would no longer understand the other.
-const Version = 1
+const Version = 2
 
 // Limits of the protocol.
 const (
