@@ -46,6 +46,12 @@ func (k *Kernel) Load(ctx context.Context, image []byte, params string) error {
 	if err := k.Supported(); err != nil {
 		return err
 	}
+	return k.LoadModule(ctx, image, params)
+}
+
+// LoadModule loads any module, a driver for instance, as Load does. That it returns
+// without error says nothing of its devices: a probe that fails fails by itself.
+func (k *Kernel) LoadModule(ctx context.Context, image []byte, params string) error {
 	name, err := ModuleName(image)
 	if err != nil {
 		return err

@@ -105,6 +105,7 @@ const (
 
 type helloArg struct {
 	abi, deviceSize, eventSize, hooks, slack, marked uint32
+	session                                          uint64
 	hook                                             [hooksMax]struct {
 		name          [40]byte
 		enabled, when uint32
@@ -147,7 +148,7 @@ type eventArg struct {
 
 // A wrong size does not compile.
 var (
-	_ [1560]byte = [unsafe.Sizeof(helloArg{})]byte{}
+	_ [1568]byte = [unsafe.Sizeof(helloArg{})]byte{}
 	_ [296]byte  = [unsafe.Sizeof(beginArg{})]byte{}
 	_ [240]byte  = [unsafe.Sizeof(resultArg{})]byte{}
 	_ [296]byte  = [unsafe.Sizeof(deviceArg{})]byte{}
@@ -269,6 +270,8 @@ type Info struct {
 	// Slack is what it adds to private areas, in bytes.
 	Slack int `json:"slack"`
 	// Marked is how many devices' counters are carried on.
-	Marked int    `json:"marked"`
-	Hooks  []Hook `json:"hooks"`
+	Marked int `json:"marked"`
+	// Session is the number of the replacement that is going on; 0: none.
+	Session uint64 `json:"session,omitempty"`
+	Hooks   []Hook `json:"hooks"`
 }

@@ -70,7 +70,7 @@ func (c *Control) Info() (*Info, error) {
 	if err != nil {
 		return nil, fmt.Errorf("asking the shadow: %w", err)
 	}
-	i := &Info{Slack: int(a.slack), Marked: int(a.marked)}
+	i := &Info{Slack: int(a.slack), Marked: int(a.marked), Session: a.session}
 	for _, h := range a.hook[:min(a.hooks, hooksMax)] {
 		i.Hooks = append(i.Hooks, Hook{Name: text(h.name[:]), Enabled: h.enabled != 0, When: hookTimes[min(int(h.when), len(hookTimes)-1)]})
 	}

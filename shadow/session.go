@@ -173,8 +173,9 @@ func (s *Session) All() ([]*Device, error) {
 }
 
 // Wait returns when every device is in a state that ok accepts, or with an error as
-// soon as one is in a state that bad does not accept.
-func (s *Session) Wait(ctx context.Context, ok, bad func(State) bool) ([]*Device, error) {
+// soon as one is in a bad one; it says what the log has about that device behind its
+// first from events.
+func (s *Session) Wait(ctx context.Context, from int, ok, bad func(State) bool) ([]*Device, error) {
 	for {
 		s.mu.Lock()
 		change := s.change
@@ -186,7 +187,7 @@ func (s *Session) Wait(ctx context.Context, ok, bad func(State) bool) ([]*Device
 		waiting := ""
 		for _, d := range list {
 			if bad(d.State) {
-				return list, fmt.Errorf("%s is %s%s", d.Name, d.State, s.because(d.Index))
+				return list, fmt.Errorf("%s is %s%s", d.Name, d.State, s.because(d.Index, from))
 			}
 			if !ok(d.State) {
 				waiting = d.Name + " is " + d.State.String()
@@ -203,13 +204,12 @@ func (s *Session) Wait(ctx context.Context, ok, bad func(State) bool) ([]*Device
 	}
 }
 
-// because lists what the log says about a device since it was last stopped.
-func (s *Session) because(i int) string {
+// because lists what the log says about a device.
+func (s *Session) because(i, from int) string {
 	var why []string
-	for _, e := range s.Log(0) {
+	for _, e := range s.Log(from) {
 		switch {
 		case e.Device != i:
-		case e.Kind == EventState && State(e.Arg) == Stopped && len(why) == 0:
 		case e.Kind == EventLost:
 			why = append(why, "the new driver lacks "+e.Text)
 		case e.Kind == EventPointer:

@@ -5,6 +5,7 @@ package update
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -55,6 +56,9 @@ const (
 	KindRollback Kind = "rollback"
 	// KindReapply puts a committed update in force again after a boot.
 	KindReapply Kind = "reapply"
+	// KindDriver replaces a driver by another version, KindDriverBack by the one before.
+	KindDriver     Kind = "driver"
+	KindDriverBack Kind = "driver-rollback"
 	// KindSettled says that a boot has lasted long enough.
 	KindSettled Kind = "settled"
 	// KindUnbar is an operator's word that updates may be applied again.
@@ -202,7 +206,9 @@ func (c *Change) record(s *Step, state journal.State, err error) journal.Record 
 		r.Module = s.Module()
 	}
 	if err != nil {
+		var died *DiedError
 		_, r.Fault = probation.Of(err)
+		r.Fault = r.Fault || errors.As(err, &died)
 		// A list of tasks may be long.
 		const detailMax = 64 << 10
 		r.Detail = err.Error()

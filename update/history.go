@@ -183,6 +183,16 @@ func bars(list []*past, present string) map[string]string {
 					boots[u.buildID][p.boot] = true
 				}
 			}
+		case KindDriver:
+			for _, u := range p.updates {
+				if p.fault && u.buildID != "" {
+					faults[u.buildID]++
+				}
+				// Once is enough for one that took a kernel task along.
+				if p.fault && u.steps[stepInitialise] == journal.Failed {
+					faults[u.buildID] = barAfter
+				}
+			}
 		case KindApply:
 			if p.fault {
 				for _, u := range p.updates {
@@ -196,7 +206,7 @@ func bars(list []*past, present string) map[string]string {
 	out := map[string]string{}
 	for id, n := range faults {
 		if n >= barAfter {
-			out[id] = fmt.Sprintf("this host has rolled it back by probation %d times", n)
+			out[id] = fmt.Sprintf("this host has had to give it up, by probation or after an Oops (counted %d times)", n)
 		}
 	}
 	for id, in := range boots {

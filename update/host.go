@@ -49,6 +49,8 @@ type Host struct {
 	Root   string
 	Kernel *kpatch.Kernel
 	Store  versions.Store
+	// Drivers are the versions of replaced drivers.
+	Drivers versions.DriverStore
 }
 
 // NewHost gives the host that kernel runs on.
@@ -56,7 +58,11 @@ func NewHost(kernel *kpatch.Kernel) *Host {
 	// Each kernel has updates of its own, perhaps of the same names. A release that
 	// cannot be read is an error of all that follows.
 	release, _ := kernel.Release()
-	return &Host{Root: kernel.Root, Kernel: kernel, Store: versions.Store{Dir: kernel.Path(versions.StoreDir, release)}}
+	return &Host{
+		Root: kernel.Root, Kernel: kernel,
+		Store:   versions.Store{Dir: kernel.Path(versions.StoreDir, release)},
+		Drivers: versions.DriverStore{Dir: kernel.Path(versions.DriverDir, release)},
+	}
 }
 
 // State reads what the host's kernel runs.
@@ -96,6 +102,11 @@ type Options struct {
 	// Force has Apply not take back what tasks do not move to until the deadline, but
 	// count them as moved; see Forced.
 	Force bool
+	// Lenient has a driver replaced by one that offers less; requests for what it
+	// lacks fail from then on.
+	Lenient bool
+	// Untested allows drivers of which no replacement has been tried.
+	Untested bool
 	// Progress, if not nil, is called from the goroutine of the change.
 	Progress func(Event)
 }

@@ -39,8 +39,10 @@ type Result struct {
 	// Resident says why the module stayed in memory after a rollback; empty if
 	// it did not.
 	Resident string `json:"resident,omitempty"`
-	// Warnings are about its signatures.
+	// Warnings are about its signatures, or say what a new driver did not take.
 	Warnings []string `json:"warnings,omitempty"`
+	// Devices, of a driver's replacement, are those whose driver it is.
+	Devices []Outage `json:"devices,omitempty"`
 	// Probation is what was seen while the whole change was on probation; it is in
 	// the result of the last update.
 	Probation *probation.Outcome `json:"probation,omitempty"`

@@ -115,6 +115,8 @@ func (h *Host) recovering(opt Options, f func(list []*past, j *journal.Journal, 
 
 func (r *recovery) run(ctx context.Context) (Outcome, string, error) {
 	switch {
+	case r.p.kind == KindDriver || r.p.kind == KindDriverBack:
+		return r.driver(ctx)
 	case r.p.kind == KindRollback && len(r.p.updates) == 0:
 		return r.end(OutcomeUndone, "it was interrupted before its first step")
 	case r.p.kind == KindRollback && r.p.boot == r.present:

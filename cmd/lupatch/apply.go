@@ -49,8 +49,13 @@ Examples:
    lupatch apply --probation 2m --health-check 'curl -sf localhost/ >/dev/null' fix.ko
    lupatch apply --wait-quiet=30s fix.ko   begin when nobody is in that code
    lupatch apply --force --yes fix.ko      last resort, see above
-   lupatch apply --yes --json fix.ko  for scripts`,
-		Flags: append([]cli.Flag{deadlineFlag, quietFlag(), forceFlag, dryRunFlag, yesFlag, jsonFlag}, probationFlags()...),
+   lupatch apply --yes --json fix.ko  for scripts
+   lupatch apply e1000.ko             replace the driver e1000 by this one, live
+
+A module that is no livepatch replaces the driver of its name whole: see
+` + "`lupatch shadow --help`" + `. Its devices stay as they are for everybody else; packets
+wait for some tenths of a second, and for the link where the driver resets that.`,
+		Flags: append([]cli.Flag{deadlineFlag, quietFlag(), forceFlag, incompatibleFlag, untestedFlag, dryRunFlag, yesFlag, jsonFlag}, probationFlags()...),
 		Action: func(c *cli.Context) error {
 			if !c.Args().Present() {
 				return &usageError{"apply needs at least one update file", "apply"}
@@ -65,6 +70,11 @@ Examples:
 			var err error
 			if opt.Probation, err = probationOptions(c); err != nil {
 				return err
+			}
+			if driver, err := driverAmong(files); err != nil {
+				return err
+			} else if driver {
+				return h.applyDriver(c, files[0], opt)
 			}
 			asked := h.asks(c) && !opt.DryRun
 			if asked {

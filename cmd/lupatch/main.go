@@ -139,6 +139,7 @@ func (h *host) commands() []*cli.Command {
 		h.recoverCommand(),
 		h.doctorCommand(),
 		labCommand(),
+		h.guardCommand(),
 	}
 }
 

@@ -31,9 +31,14 @@ var (
 		"checked": "checking", "staged": "storing", "predicted": "looking at tasks", "loading": "loading", "transition": "waiting for tasks",
 		"probation": "on probation",
 		"disabling": "disabling", "unloading": "unloading",
+		"preloaded": "getting everything into memory", "captured": "reading the driver's state", "impersonated": "standing in for the driver",
+		"disabled": "unloading the driver", "initialised": "loading the driver", "transferred": "putting settings back",
+		"enabled": "waiting for the link", "installed": "installing the driver for the next boot", "finished": "ending",
 	}
 	undoing = map[string]string{
 		"staged": "removing the stored copy", "loading": "taking it back", "disabling": "enabling it again",
+		"impersonated": "starting the driver again", "disabled": "loading the driver of before", "initialised": "unloading the new driver",
+		"installed": "installing the driver of before",
 	}
 )
 

@@ -25,6 +25,7 @@ do not leave its code until the deadline, the update stays in force. Needs root.
 Examples:
    lupatch rollback                   the newest update
    lupatch rollback fix_mtu
+   lupatch rollback e1000             the driver that was replaced last, by name of the module
    lupatch rollback --yes first       with all that stands on it
    lupatch rollback --dry-run         which one would it be?`,
 		Flags: []cli.Flag{deadlineFlag, dryRunFlag, yesFlag, jsonFlag},
@@ -37,6 +38,11 @@ Examples:
 			}
 			name, opt := c.Args().First(), h.options(c)
 			opt.Later = c.Bool("yes")
+			if driver, err := h.namesDriver(name); err != nil {
+				return err
+			} else if driver != "" {
+				return h.rollbackDriver(c, driver, opt)
+			}
 			if h.asks(c) && !opt.DryRun {
 				plan := update.Options{DryRun: true, Later: true}
 				list, err := h.update().Rollback(c.Context, name, plan)

@@ -13,7 +13,7 @@ import (
 const (
 	// ExitCode is the exit status of a command that ended in a refusal.
 	ExitCode = 3
-	// ReversedCode is that of one whose change was taken back because tasks kept
+	// ReversedCode is that of one whose change was taken back because a driver failed, or tasks kept
 	// using what it replaces.
 	ReversedCode = 4
 )
@@ -46,7 +46,7 @@ func (e *Error) Error() string {
 
 // Code is the exit status of a command that ends with it.
 func (e *Error) Code() int {
-	if e.ID == TransitionReversed {
+	if e.ID == TransitionReversed || e.ID == DriverFailed {
 		return ReversedCode
 	}
 	return ExitCode

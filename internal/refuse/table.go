@@ -62,6 +62,7 @@ const (
 	HealthCheck        ID = "health-check"
 	ShadowMissing      ID = "shadow-missing"
 	DeviceUnfit        ID = "device-unfit"
+	DriverFailed       ID = "driver-failed"
 )
 
 // Entry documents one refusal.
@@ -128,6 +129,7 @@ var general = []Entry{
 	{HealthCheck, "a health check fails before anything is loaded, so that it could not tell what the update does", "repair what it complains of, or leave the check out"},
 	{ShadowMissing, "the kernel module lupatch_shadow, which stands in for a driver while it is replaced, is not there or of another version", "see `lupatch shadow --help`"},
 	{DeviceUnfit, "something about a device or its driver cannot be carried over to another driver", "see the reason; nothing was stopped, or it works as before"},
+	{DriverFailed, "the new driver does not do what the old one did, so that the old one was brought back", "see the reason, and the kernel's log"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.

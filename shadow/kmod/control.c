@@ -183,6 +183,7 @@ static long answer(struct file *file, unsigned int cmd, union arg *a)
 		a->hello.event_size = sizeof(struct lu_event);
 		a->hello.slack = lu_slack;
 		a->hello.marked = lu_marks_counting();
+		a->hello.session = lu_session ? lu_session->number : 0;
 		lu_gate_hello(&a->hello);
 		return abi == LUPATCH_SHADOW_ABI ? 0 : -EPROTO;
 	case LU_IOC_BEGIN:
@@ -280,7 +281,7 @@ static struct miscdevice control = {
 
 int lu_control_init(void)
 {
-	BUILD_BUG_ON(sizeof(struct lu_hello) != 1560);
+	BUILD_BUG_ON(sizeof(struct lu_hello) != 1568);
 	BUILD_BUG_ON(sizeof(struct lu_begin) != 296);
 	BUILD_BUG_ON(sizeof(struct lu_result) != 240);
 	BUILD_BUG_ON(sizeof(struct lu_device) != 296);

@@ -58,6 +58,7 @@ struct lu_hello {
 	__u32 hooks;		/* out: how many of hook are used */
 	__u32 slack;		/* out: bytes added to private areas */
 	__u32 marked;		/* out: devices with counters carried on */
+	__u64 session;		/* out: the open session's number, 0: none */
 	struct {
 		char name[40];
 		__u32 enabled;	/* 1: its ftrace site is in use now */

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
+
+	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/update"
+)
+
+var (
+	incompatibleFlag = &cli.StringFlag{Name: "incompatible", Value: "refuse", Usage: "`WHAT` to do about a driver that offers less than the one it replaces: refuse, or continue and fail what asks for it"}
+	untestedFlag     = &cli.BoolFlag{Name: "untested-driver", Usage: "replace a driver although nobody has tried that with it yet"}
+)
+
+// driverOptions adds what is for drivers alone.
+func driverOptions(c *cli.Context, opt *update.Options, verb string) error {
+	switch c.String("incompatible") {
+	case "refuse", "":
+	case "continue":
+		opt.Lenient = true
+	default:
+		return &usageError{"--incompatible is refuse or continue", verb}
+	}
+	opt.Untested = c.Bool("untested-driver")
+	return nil
+}
+
+// driverAmong says whether the files are one driver; a driver among others is a
+// usage error, as each is a change of its own.
+func driverAmong(files []string) (bool, error) {
+	n := 0
+	for _, f := range files {
+		if _, m, err := manifest.ReadUpdate(f); err == nil && m.Method == "driver" {
+			n++
+		}
+	}
+	if n > 0 && len(files) > 1 {
+		return false, &usageError{"a driver is replaced by itself: give one file", "apply"}
+	}
+	return n == 1, nil
+}
+
+// inWorker is set in the environment of the process that replaces a driver.
+const inWorker = "LUPATCH_WORKER"
+
+func (h *host) applyDriver(c *cli.Context, file string, opt update.Options) error {
+	if err := driverOptions(c, &opt, "apply"); err != nil {
+		return err
+	}
+	front := !opt.DryRun && os.Getenv(inWorker) == "" && h.kernel.Root == ""
+	if front && h.asks(c) {
+		r, err := h.update().ApplyDriver(c.Context, file, update.Options{DryRun: true, Lenient: opt.Lenient, Untested: opt.Untested})
+		if err != nil {
+			return err
+		}
+		warn([]update.Result{*r})
+		fmt.Fprintf(h.err, "%s: replaces the driver %s\n", r.Update, r.Module)
+		if err := h.ask("Apply?"); err != nil {
+			return err
+		}
+	}
+	if front {
+		return h.work()
+	}
+	r, err := h.update().ApplyDriver(c.Context, file, opt)
+	if err != nil {
+		return err
+	}
+	return h.tellDriver(c, r, opt.DryRun, "applied", "applied")
+}
+
+// tellDriver prints what became of the replacement of a driver.
+func (h *host) tellDriver(c *cli.Context, r *update.Result, dry bool, key, verb string) error {
+	if dry {
+		key, verb = "would_apply", "can be applied"
+	}
+	if c.Bool("json") {
+		return printJSON(h.out, map[string]any{key: []update.Result{*r}})
+	}
+	fmt.Fprintf(h.out, "%s: %s\n", r.Update, verb)
+	tellOutages(h.out, r.Devices)
+	for _, w := range r.Warnings {
+		fmt.Fprintf(h.out, "  %s\n", w)
+	}
+	tellProbation(h.out, []update.Result{*r})
+	return nil
+}
+
+func tellOutages(w io.Writer, list []update.Outage) {
+	ms := func(d time.Duration) string {
+		if d == 0 {
+			return "-"
+		}
+		return d.Round(time.Millisecond).String()
+	}
+	for _, o := range list {
+		fmt.Fprintf(w, "  %s (%s): open again after %s, link after %s, first packet after %s\n", o.Device, o.Parent, ms(o.Reopened), ms(o.Carrier), ms(o.FirstPacket))
+	}
+}
+
+// work runs this command again in a session of its own, where neither a terminal nor a
+// connection that breaks off ends it, and waits for it. Where systemd runs it is a
+// service, which the machine does not suspend or shut down meanwhile.
+func (h *host) work() error {
+	args := append([]string{"/proc/self/exe"}, os.Args[1:]...)
+	if !h.inTerminal || !h.errTerminal {
+		// Nothing was asked.
+	} else {
+		args = append(args, "--yes")
+	}
+	if _, err := os.Stat("/run/systemd/system"); err == nil {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("looking for this program: %w", err)
+		}
+		args[0] = self
+		args = append(strings.Fields("systemd-run --pipe --wait --collect --quiet --service-type=exec -p OOMScoreAdjust=-1000 --setenv="+inWorker+"=1 "+
+			"systemd-inhibit --what=sleep:shutdown --mode=block --who=lupatch --why=driver"), args...)
+	}
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), inWorker+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	signals := make(chan os.Signal, 4)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
+	defer signal.Stop(signals)
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting the process that replaces the driver: %w", err)
+	}
+	go func() {
+		for s := range signals {
+			_ = cmd.Process.Signal(s)
+		}
+	}()
+	err := cmd.Wait()
+	if err == nil {
+		return nil
+	}
+	if code := cmd.ProcessState.ExitCode(); code > 0 {
+		return workError{code}
+	}
+	return fmt.Errorf("the process that replaces the driver has died (%w); the driver of before is brought back by itself, see `lupatch status`", err)
+}
+
+// workError has been told by the process that did the work.
+type workError struct{ code int }
+
+func (workError) Error() string   { return "" }
+func (e workError) ExitCode() int { return e.code }
+
+// guardCommand is for processes that lupatch starts itself.
+func (h *host) guardCommand() *cli.Command {
+	return &cli.Command{
+		Name: update.GuardVerb, Hidden: true,
+		Action: func(c *cli.Context) error {
+			return update.Guard(c.Context, h.update(), os.Stdin, os.Stdout)
+		},
+	}
+}
+
+// namesDriver gives the name of the update of a replaced driver that name means; empty
+// if it means something else. No name means one if nothing else is in force.
+func (h *host) namesDriver(name string) (string, error) {
+	all, err := h.update().DriversInForce()
+	if err != nil || len(all) == 0 {
+		return "", err
+	}
+	for _, list := range all {
+		for _, v := range list[1:] {
+			if name == v.Manifest.Name || name == v.Module {
+				return name, nil
+			}
+		}
+	}
+	if name != "" {
+		return "", nil
+	}
+	state, err := h.update().State(context.Background())
+	if err != nil || len(state.Updates) > 0 || len(all) > 1 {
+		return "", err
+	}
+	last := all[0]
+	return last[len(last)-1].Manifest.Name, nil
+}
+
+func (h *host) rollbackDriver(c *cli.Context, name string, opt update.Options) error {
+	front := !opt.DryRun && os.Getenv(inWorker) == "" && h.kernel.Root == ""
+	if front && h.asks(c) {
+		r, err := h.update().RollbackDriver(c.Context, name, update.Options{DryRun: true})
+		if err != nil {
+			return err
+		}
+		if err := h.ask("Take " + r.Update + " back?"); err != nil {
+			return err
+		}
+	}
+	if front {
+		return h.work()
+	}
+	// Whatever the older driver lacks, the host has lived with it.
+	opt.Lenient = true
+	r, err := h.update().RollbackDriver(c.Context, name, opt)
+	if err != nil {
+		return err
+	}
+	if opt.DryRun {
+		return h.tellDriver(c, r, false, "would_roll_back", "can be taken back")
+	}
+	return h.tellDriver(c, r, false, "rolled_back", "taken back")
+}
