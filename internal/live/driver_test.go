@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package live
+
+import (
+	"context"
+
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/kbuild"
+	"github.com/lupatch/lupatch/internal/lab"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/shadow/shadowtest"
+)
+
+const driverKernel = "6.1.0-47-amd64"
+
+// shadowModule is the path of lupatch_shadow.ko for the kernel of these tests.
+var shadowModule = sync.OnceValues(func() (string, error) {
+	tree, err := kbuild.Open(context.Background(), kbuild.Options{Release: driverKernel})
+	if err != nil {
+		return "", err
+	}
+	return build.Shadow(context.Background(), tree)
+})
+
+// card is a network card of the lab with its driver.
+type card struct {
+	model, module string
+	// needs are modules that find the card.
+	needs string
+}
+
+var (
+	e1000  = card{"e1000", "e1000", ""}
+	virtio = card{"virtio-net-pci", "virtio_net", "virtio_pci"}
+)
+
+// driverHost boots a host whose cards were found after lupatch_shadow was loaded, as
+// it is where that is loaded at boot.
+func driverHost(t *testing.T, conf lab.Config, c card, opts ...labtest.Option) guest {
+	t.Helper()
+	labtest.SkipIfShort(t)
+	ko, err := shadowModule()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf.Release = driverKernel
+	conf.NoDrivers = true
+	conf.NICs = append(conf.NICs, lab.NIC{Model: c.model})
+	g := boot(t, conf, opts...)
+	g.insmod(g.putFile(ko, "/root/lupatch_shadow.ko"))
+	g.sh("for m in " + c.needs + " " + c.module + "; do modprobe $m; done")
+	if _, err := g.WaitNetwork(t.Context(), "eth0"); err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+// variant brings a version of a driver into the guest.
+func (g guest) variant(c card, name string) string {
+	g.t.Helper()
+	ko := shadowtest.Driver(g.t, driverKernel, c.module, name)
+	g.sh("mkdir -p /root/" + name)
+	return g.putFile(ko, "/root/"+name+"/"+c.module+".ko")
+}
+
+// driverID is the build id of the driver that runs.
+func (g guest) driverID(c card) string {
+	g.t.Helper()
+	return g.sh("hexdump -ve '1/1 \"%02x\"' /sys/module/" + c.module + "/notes/.note.gnu.build-id")
+}
+
+// TestDriverVersions goes from the shipped driver to the newest, to one with a larger
+// private area, and back, while a stream goes on.
+func TestDriverVersions(t *testing.T) {
+	t.Parallel()
+	for _, c := range []card{virtio, e1000} {
+		t.Run(c.module, func(t *testing.T) {
+			t.Parallel()
+			g := driverHost(t, lab.Config{}, c)
+			s, err := g.StartStream(t.Context(), lab.StreamOptions{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			index := g.sh("cat /sys/class/net/eth0/ifindex")
+			shipped := g.driverID(c)
+			ids := []string{shipped}
+			for _, v := range []string{shadowtest.Newer, shadowtest.Grown} {
+				t.Log(g.sh("lupatch apply --probation 1s " + g.variant(c, v) + " 2>&1"))
+				ids = append(ids, g.driverID(c))
+			}
+			if ids[0] == ids[1] || ids[1] == ids[2] {
+				t.Fatalf("the drivers that ran are %v", ids)
+			}
+			for _, want := range []string{ids[1], ids[0]} {
+				t.Log(g.sh("lupatch rollback " + c.module + " 2>&1"))
+				if id := g.driverID(c); id != want {
+					t.Fatalf("the driver that runs is %s, not %s", id, want)
+				}
+			}
+			if now := g.sh("cat /sys/class/net/eth0/ifindex"); now != index {
+				t.Errorf("the interface's index was %s and is %s", index, now)
+			}
+			stats, err := s.Stop(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := stats.Err(); err != nil {
+				t.Error(err)
+			}
+			t.Logf("longest gap %s", stats.LongestGap())
+			if out := g.sh("lupatch status --json"); strings.Contains(out, `"open"`) {
+				t.Errorf("a change is open: %s", out)
+			}
+		})
+	}
+}
