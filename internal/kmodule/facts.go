@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Import is a symbol that a module needs of the kernel or of other modules.
@@ -29,8 +30,9 @@ type Facts struct {
 	// Compiler is the first line of .comment.
 	Compiler string
 	Imports  []Import
-	// Exports are the symbols that it exports.
-	Exports []string
+	// Exports are the symbols that it exports, with their checksums (0 without
+	// CONFIG_MODVERSIONS).
+	Exports map[string]uint32
 	// Private is the room in bytes that it asks for behind each network device
 	// (struct net_device), as far as its code says so in a constant; 0 if unknown.
 	Private uint64
@@ -66,7 +68,14 @@ func Examine(image []byte) (facts *Facts, err error) {
 			return nil, fmt.Errorf("reading ELF: the section %s is larger than the file: %w", s.Name, ErrNotModule)
 		}
 	}
-	facts = &Facts{BuildID: NoteBuildID(content(f, ".note.gnu.build-id"))}
+	sections := map[elf.SectionIndex][]byte{}
+	data := func(i elf.SectionIndex) []byte {
+		if sections[i] == nil {
+			sections[i] = content(f, f.Sections[i].Name)
+		}
+		return sections[i]
+	}
+	facts = &Facts{Exports: map[string]uint32{}, BuildID: NoteBuildID(content(f, ".note.gnu.build-id"))}
 	comment, _, _ := bytes.Cut(bytes.TrimLeft(content(f, ".comment"), "\x00"), []byte{0})
 	facts.Compiler = string(comment)
 	syms, err := f.Symbols()
@@ -79,9 +88,15 @@ func Examine(image []byte) (facts *Facts, err error) {
 			crc, ok := crcs[s.Name]
 			facts.Imports = append(facts.Imports, Import{s.Name, crc, ok, elf.ST_BIND(s.Info) == elf.STB_WEAK})
 		}
-		// __ksymtab_NAME is where an export is announced (include/linux/export.h).
-		if name, ok := bytes.CutPrefix([]byte(s.Name), []byte("__ksymtab_")); ok && s.Section != elf.SHN_UNDEF {
-			facts.Exports = append(facts.Exports, string(name))
+		// __ksymtab_NAME is where an export is announced, __crc_NAME its checksum, in
+		// a section of those since 5.19 (include/linux/export-internal.h).
+		if name, ok := strings.CutPrefix(s.Name, "__ksymtab_"); ok && s.Section != elf.SHN_UNDEF {
+			facts.Exports[name] = max(facts.Exports[name], 0)
+		}
+		if name, ok := strings.CutPrefix(s.Name, "__crc_"); ok && int(s.Section) < len(f.Sections) {
+			if b := data(s.Section); s.Value <= uint64(len(b)) && len(b[s.Value:]) >= 4 {
+				facts.Exports[name] = binary.LittleEndian.Uint32(b[s.Value:])
+			}
 		}
 	}
 	facts.Private = privateSize(f, syms)

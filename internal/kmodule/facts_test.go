@@ -21,7 +21,7 @@ func TestExamine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &kmodule.Facts{BuildID: kpatchtest.BuildID("e1000x"), Imports: []kmodule.Import{{Name: "_printk", CRC: 7, HasCRC: true}, {Name: "register_netdev", CRC: 9, HasCRC: true}}, Exports: []string{"e1000_x"}}
+	want := &kmodule.Facts{BuildID: kpatchtest.BuildID("e1000x"), Imports: []kmodule.Import{{Name: "_printk", CRC: 7, HasCRC: true}, {Name: "register_netdev", CRC: 9, HasCRC: true}}, Exports: map[string]uint32{"e1000_x": 0}}
 	if diff := cmp.Diff(want, f); diff != "" {
 		t.Error(diff)
 	}
