@@ -122,6 +122,8 @@ func (a *agent) dispatch(m *wire.Message) {
 		handle(a, m, a.network)
 	case wire.OpStream:
 		handle(a, m, a.stream)
+	case wire.OpPoll:
+		handle(a, m, a.poll)
 	case wire.OpHalt:
 		a.halt(m.ID)
 	case wire.OpPowerOff:

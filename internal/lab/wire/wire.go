@@ -44,6 +44,7 @@ const (
 	OpRmmod    = "rmmod"
 	OpNetwork  = "network"
 	OpStream   = "stream"
+	OpPoll     = "poll"
 	OpHalt     = "halt"
 	OpPing     = "ping"
 	OpPowerOff = "poweroff"
