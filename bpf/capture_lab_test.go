@@ -264,6 +264,8 @@ func testCapture(t *testing.T, release string) {
 		t.Errorf("in the namespace %s: %+v", inode, r)
 	}
 
+	byCommand(t, h, inode)
+
 	// Nothing holds the driver, and what is gone is forgotten.
 	labtest.Sh(t, h, "rmmod e1000 && insmod $(find /lib/modules -name 'e1000.ko*') && ip link del br0")
 	c = probe(t, h, "read")
@@ -277,7 +279,10 @@ func testCapture(t *testing.T, release string) {
 
 	follow(t, h)
 
-	if c = probe(t, h, "stop"); c.State.On || c.Programs != first.Programs || c.Links != first.Links {
+	if got := labtest.Sh(t, h, "lupatch watch --stop"); !strings.HasPrefix(got, "nothing is watched") {
+		t.Errorf("stopped: %s", got)
+	}
+	if c = probe(t, h, "read"); c.State.On || c.Programs != first.Programs || c.Links != first.Links {
 		t.Errorf("stopped: %+v, %d programs and %d links, before %d and %d", c.State, c.Programs, c.Links, first.Programs, first.Links)
 	}
 	if got := attached(t, h); got != nil {
@@ -286,6 +291,32 @@ func testCapture(t *testing.T, release string) {
 	labtest.Sh(t, h, "test ! -e /sys/fs/bpf/lupatch")
 	if c = probe(t, h, "stop"); !c.Stopped {
 		t.Error("it could be stopped twice")
+	}
+}
+
+// byCommand looks at the same with lupatch itself, another process.
+func byCommand(t *testing.T, h *lab.Host, inode string) {
+	t.Helper()
+	for cmd, want := range map[string][]string{
+		"lupatch watch": {"watched: netdev_unregister_kobject (entry), ", "dev_ioctl (entry)",
+			"eth0       MII register 18 of PHY 0  00001200214300000000000000000000…  2, differing  probe (",
+			"eth1       hardware time stamping  ", "br0        private ioctl 0 (0x89f0) "},
+		"lupatch instances": {"e1000   0        pci 0000:00:02.0  net    eth0 ", " up     -      2 requests  yes\n",
+			"e1000e  0        pci 0000:00:03.0  net    eth1 in " + inode + "  down   -      1 request   yes"},
+		"lupatch instances e1000":  {"eth0 "},
+		"lupatch doctor | cat":     {"watch  capture ", "dev_ioctl (entry, capture_begin); no packet passes there"},
+		"lupatch watch --start":    {"watched: "},
+		"lupatch instances serial": {"built in", "no: its driver is part of the kernel image"},
+	} {
+		got := labtest.Sh(t, h, cmd)
+		for _, w := range want {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s: no %q in\n%s", cmd, w, got)
+			}
+		}
+	}
+	if got := labtest.Sh(t, h, "lupatch instances e1000e"); strings.Contains(got, "eth0") {
+		t.Errorf("the other driver's devices: %s", got)
 	}
 }
 

@@ -104,6 +104,11 @@ var answers = []answer{
 		// The update's name.
 		Unbarred string `json:"unbarred"`
 	}{}},
+	{"instances", "Devices with their drivers.", struct {
+		Instances []instance `json:"instances"`
+	}{}},
+	{"watch", "The state, after --start or --stop the new one.", watched{}},
+	{"watch", "With --follow: one such object a line, for each request as it ends.", captured{}},
 	{"doctor", "What this host can do. Exit code 1 if it cannot do what it was asked for.", doctor.Report{}},
 	{"lab run", "How the command ended.", labResult{}},
 	{ofEvery, "Exit codes 3 and 4: lupatch declines, or has taken a change back for tasks that did not move ([refusals.md](refusals.md)).", struct {

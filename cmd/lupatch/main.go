@@ -34,6 +34,8 @@ func main() {
 type host struct {
 	kernel *kpatch.Kernel
 	doctor *doctor.Host
+	// capture is that of the running kernel.
+	capture capture
 
 	in          io.Reader
 	out, err    io.Writer
@@ -43,7 +45,7 @@ type host struct {
 
 func thisHost() *host {
 	k := kpatch.Running()
-	return &host{kernel: k, doctor: doctor.This(k), in: os.Stdin, out: os.Stdout, err: os.Stderr,
+	return &host{kernel: k, doctor: doctor.This(k), capture: captureOfKernel, in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		inTerminal: term.IsTerminal(int(os.Stdin.Fd())), errTerminal: term.IsTerminal(int(os.Stderr.Fd()))}
 }
 
@@ -137,6 +139,8 @@ func (h *host) commands() []*cli.Command {
 		h.statusCommand(),
 		h.rollbackCommand(),
 		h.recoverCommand(),
+		h.instancesCommand(),
+		h.watchCommand(),
 		h.doctorCommand(),
 		labCommand(),
 		h.guardCommand(),

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -36,6 +37,8 @@ func TestMain(m *testing.M) {
 			fake := kpatchtest.New(os.Getenv(rootVariable))
 			h.kernel = &kpatch.Kernel{Root: fake.Root, Sys: fake}
 			h.doctor = testDoctor(h.kernel)
+			h.capture = testCapture(h.kernel)
+			h.doctor.Capturing = h.capture.state
 			os.Exit(run(h, os.Args))
 		},
 	})
@@ -63,6 +66,49 @@ func testDoctor(k *kpatch.Kernel) *doctor.Host {
 		Features:     func() []bpf.Feature { return nil },
 		Mounted:      func() (bool, error) { return false, nil },
 		PossibleCPUs: func() (int, error) { return 2, nil },
+	}
+}
+
+// testCapture finds no BPF file system to begin with; what was captured is in the
+// file capture.json, if a script has one.
+func testCapture(k *kpatch.Kernel) capture {
+	file := filepath.Join(k.Root, "capture.json")
+	var kept struct {
+		State    bpf.Capturing
+		Requests []bpf.Request
+		Known    []bpf.Known
+	}
+	b, err := os.ReadFile(file)
+	if err == nil {
+		err = json.Unmarshal(b, &kept)
+	}
+	return capture{
+		start: func() error { return bpf.ErrNotMounted },
+		stop: func(context.Context) error {
+			if os.Remove(file) != nil {
+				return bpf.ErrNotCapturing
+			}
+			kept.State = bpf.Capturing{}
+			return nil
+		},
+		state: func() (*bpf.Capturing, error) {
+			if err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
+			}
+			return &kept.State, nil
+		},
+		read: func() ([]bpf.Request, []bpf.Known, error) {
+			if !kept.State.On {
+				return nil, nil, bpf.ErrNotCapturing
+			}
+			return kept.Requests, kept.Known, nil
+		},
+		follow: func(_ context.Context, f func(bpf.Request)) error {
+			for _, r := range kept.Requests {
+				f(r)
+			}
+			return nil
+		},
 	}
 }
 
@@ -256,6 +302,16 @@ func changeHost(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(os.RemoveAll(filepath.Join(k.Root, "sys/kernel/livepatch")))
 	case "bound": // MODULE DRIVER DEVICE...
 		k.Bind(args[0], args[1], args[2:]...)
+	case "interface": // DEVICE NAME INDEX FLAGS CARRIER, of a device that is bound
+		dir := filepath.Join(k.Root, "sys/devices/pci0000:00", args[0])
+		net := filepath.Join(dir, "net", args[1])
+		ts.Check(os.MkdirAll(net, 0o755))
+		for name, value := range map[string]string{"ifindex": args[2], "flags": args[3], "carrier": args[4]} {
+			ts.Check(os.WriteFile(filepath.Join(net, name), []byte(value+"\n"), 0o644))
+		}
+		ts.Check(os.MkdirAll(filepath.Join(k.Root, "sys/class/net"), 0o755))
+		ts.Check(os.Symlink("../../devices/pci0000:00/"+args[0]+"/net/"+args[1], filepath.Join(k.Root, "sys/class/net", args[1])))
+		ts.Check(os.Symlink("../..", filepath.Join(net, "device")))
 	case "insmod": // FILE
 		b, err := os.ReadFile(ts.MkAbs(args[0]))
 		ts.Check(err)

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lupatch/lupatch/bpf"
 )
 
 // apply checks what a livepatch needs to be loaded and watched.
@@ -122,6 +124,32 @@ func (h *Host) watch(r *Report) {
 	} else {
 		r.add(Watch, "CPUs", OK, fmt.Sprintf("%d possible", n), "")
 	}
+	h.capturing(r)
+}
+
+// capturing names every function that the capture is attached to: that is what it
+// costs, at each call of one of them.
+func (h *Host) capturing(r *Report) {
+	s, err := h.Capturing()
+	if err != nil {
+		r.add(Watch, "capture", Warn, "cannot be seen: "+firstLine(err.Error()), "run as root")
+		return
+	}
+	if !s.On {
+		r.add(Watch, "capture", OK, "nothing is attached", "")
+		return
+	}
+	named := func(list []bpf.Hook) string {
+		var out []string
+		for _, hook := range list {
+			out = append(out, fmt.Sprintf("%s (%s, %s)", hook.Function, hook.At, hook.Program))
+		}
+		return strings.Join(out, ", ")
+	}
+	if len(s.Missing) > 0 {
+		r.add(Watch, "capture", Warn, "not attached to "+named(s.Missing), "lupatch watch --start")
+	}
+	r.add(Watch, "capture", OK, "attached to "+named(s.Attached)+"; no packet passes there", "")
 }
 
 func firstLine(s string) string {

@@ -90,12 +90,14 @@ type Host struct {
 	Features     func() []bpf.Feature
 	Mounted      func() (bool, error)
 	PossibleCPUs func() (int, error)
+	// Capturing is the state of what `lupatch watch` starts.
+	Capturing func() (*bpf.Capturing, error)
 }
 
 // This gives the host this process runs on.
 func This(kernel *kpatch.Kernel) *Host {
 	h := &Host{Kernel: kernel, Run: run, LookPath: exec.LookPath, Capabilities: capabilities,
-		Features: bpf.Features, Mounted: bpf.Mounted, PossibleCPUs: bpf.PossibleCPUs}
+		Features: bpf.Features, Mounted: bpf.Mounted, PossibleCPUs: bpf.PossibleCPUs, Capturing: bpf.CaptureState}
 	if dir, err := os.UserCacheDir(); err == nil {
 		h.CacheDir = filepath.Join(dir, "lupatch")
 	}

@@ -40,6 +40,7 @@ func healthy(t *testing.T) *Host {
 		Features:     func() []bpf.Feature { return []bpf.Feature{{Name: "tracing programs", Since: "5.5"}} },
 		Mounted:      func() (bool, error) { return true, nil },
 		PossibleCPUs: func() (int, error) { return 4, nil },
+		Capturing:    func() (*bpf.Capturing, error) { return &bpf.Capturing{}, nil },
 	}
 	h.put(t, "/proc/version", debianVersion)
 	h.put(t, "/usr/include/libelf.h", "")

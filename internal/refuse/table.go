@@ -63,6 +63,8 @@ const (
 	ShadowMissing      ID = "shadow-missing"
 	DeviceUnfit        ID = "device-unfit"
 	DriverFailed       ID = "driver-failed"
+	NoCapture          ID = "no-capture"
+	NoDevice           ID = "no-device"
 )
 
 // Entry documents one refusal.
@@ -130,6 +132,8 @@ var general = []Entry{
 	{ShadowMissing, "the kernel module lupatch_shadow, which stands in for a driver while it is replaced, is not there or of another version", "see `lupatch shadow --help`"},
 	{DeviceUnfit, "something about a device or its driver cannot be carried over to another driver", "see the reason; nothing was stopped, or it works as before"},
 	{DriverFailed, "the new driver does not do what the old one did, so that the old one was brought back", "see the reason, and the kernel's log"},
+	{NoCapture, "configuration cannot be captured: the kernel lacks what the programs need, or the BPF file system is not mounted", "see the lines for `watch` in `lupatch doctor`; drivers can be replaced without, but for requests that cannot be read back"},
+	{NoDevice, "no device is bound to a driver or module of that name", "see `lupatch instances` for those that are"},
 }
 
 // Describe gives the documentation of id. It panics on an unknown one.

@@ -143,7 +143,12 @@ func (k *Kernel) Bind(module, driver string, devices ...string) {
 	k.mkdir("sys/module/" + module + "/drivers")
 	k.mkdir("sys/bus/pci/drivers/" + driver)
 	must(os.Symlink("../../../bus/pci/drivers/"+driver, k.path("sys/module", module, "drivers/pci:"+driver)))
+	must(os.Symlink("../../../../module/"+module, k.path("sys/bus/pci/drivers", driver, "module")))
+	k.write("sys/module/"+module+"/initstate", "live\n")
 	for _, d := range devices {
+		k.mkdir("sys/devices/pci0000:00/" + d)
+		must(os.Symlink("../../../bus/pci/drivers/"+driver, k.path("sys/devices/pci0000:00", d, "driver")))
+		must(os.Symlink("../../../bus/pci", k.path("sys/devices/pci0000:00", d, "subsystem")))
 		must(os.Symlink("../../../../devices/pci0000:00/"+d, k.path("sys/bus/pci/drivers", driver, d)))
 	}
 }

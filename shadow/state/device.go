@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/lupatch/lupatch/internal/instances"
 	"github.com/lupatch/lupatch/internal/netns"
 )
 
@@ -65,6 +66,30 @@ func deviceOf(name string) (Device, error) {
 		return Device{}, fmt.Errorf("looking for %s: %w: %w", name, ErrNoDevice, err)
 	}
 	return Device{Interface: name, Bus: filepath.Base(bus), Parent: filepath.Base(path), Port: port(name)}, nil
+}
+
+// Of lists the network interfaces of all devices of a driver or module, in all
+// namespaces. It needs root.
+func Of(driver string) ([]Device, error) {
+	bound, err := instances.List("", driver)
+	if err != nil {
+		return nil, err
+	}
+	var out []Device
+	for _, b := range bound {
+		for _, i := range b.Interfaces {
+			n, err := netns.Find(i.NetNS)
+			if err != nil {
+				return nil, err
+			}
+			d, err := FindIn(n, i.Name)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, d)
+		}
+	}
+	return out, nil
 }
 
 const class = "/sys/class/net"

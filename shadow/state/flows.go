@@ -91,7 +91,7 @@ func readScaling(fd int, name string) (map[string]string, error) {
 	}
 	return map[string]string{
 		"function": fmt.Sprint(buf[16]), "transform": fmt.Sprint(buf[17]),
-		"table": table.String(), "key": fmt.Sprintf("%x", buf[scalingSize+4*int(entries):]),
+		"table": table.String(), "key": digest(buf[scalingSize+4*int(entries):]),
 	}, nil
 }
 

@@ -102,7 +102,10 @@ func fieldsOf(q query, data []byte) (map[string]string, error) {
 		}
 		out[field] = value
 	}
-	return out, d.Err()
+	if err := d.Err(); err != nil {
+		return nil, err
+	}
+	return out, nil
 }
 
 // valueOf is a number, a bit set, or bytes. Numbers are told by their length:
@@ -120,7 +123,7 @@ func valueOf(nested bool, b []byte) (string, error) {
 	case len(b) == 8:
 		return strconv.FormatUint(native.Uint64(b), 10), nil
 	}
-	return fmt.Sprintf("%x", b), nil
+	return digest(b), nil // the password of wake-on-lan
 }
 
 // Attributes of a bit set (ETHTOOL_A_BITSET_ and ETHTOOL_A_BITSET_BIT_).

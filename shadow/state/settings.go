@@ -5,6 +5,7 @@ package state
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Settings is everything that ethtool can read of an interface, and that somebody
-// may have set: settings by name (rings, coalesce), their fields, and values. What
-// the link or the traffic changes is left out.
+// Settings is everything that can be read of an interface and that somebody may
+// have set: settings by name (rings, coalesce), their fields, and values. What the
+// link or the traffic changes is left out; of secrets there is a digest.
 type Settings map[string]map[string]string
 
 // Difference is a field whose value is not what it was.
@@ -64,14 +65,17 @@ func without(list, others []string) []string {
 }
 
 // ReadSettings reads them: by ethtool's netlink (since 5.6, CONFIG_ETHTOOL_NETLINK)
-// all that it has, and by ioctl what it does not have on 6.1: receive-side scaling
-// and flow rules. A setting that the driver does not have is left out; one that it
+// all that it has, by ioctl what it does not have on 6.1 (receive-side scaling and
+// flow rules), and besides what filters the interface has. A setting that the driver does not have is left out; one that it
 // cannot read now is an error. It needs no privilege but for the password of
 // wake-on-lan.
 func ReadSettings(ctx context.Context, d Device) (Settings, error) {
 	s := Settings{}
 	err := d.inside(func(name string) error {
 		if err := readNetlink(ctx, name, s); err != nil {
+			return err
+		}
+		if err := readFilters(ctx, name, s); err != nil {
 			return err
 		}
 		return withSocket(func(fd int) error {
@@ -115,6 +119,12 @@ func Compare(before, after Settings) []Difference {
 func negotiated(setting, field string, before map[string]string) bool {
 	return before["autoneg"] != "0" && field != "autoneg" &&
 		(setting == linkModes && field != "advertised" || setting == "pause")
+}
+
+// digest stands for what is to be compared and not to be read.
+func digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return fmt.Sprintf("%d bytes sha256:%x", len(b), sum[:8])
 }
 
 // keys are those of both, sorted, once each.

@@ -144,3 +144,15 @@ func TestFieldsOf(t *testing.T) {
 		t.Error("an attribute shorter than its header was taken")
 	}
 }
+
+func FuzzFieldsOf(f *testing.F) {
+	f.Add([]byte{8, 0, 5, 0, 232, 3, 0, 0})
+	f.Add([]byte{20, 0, 3, 128, 4, 0, 1, 0, 12, 0, 3, 128, 8, 0, 1, 128, 4, 0, 3, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for _, q := range queries {
+			if fields, err := fieldsOf(q, b); err != nil && fields != nil {
+				t.Error("an answer beside an error")
+			}
+		}
+	})
+}
