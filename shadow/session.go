@@ -30,12 +30,13 @@ type Session struct {
 	// Devices is how many there are.
 	Devices int
 
-	mu     sync.Mutex
-	log    []Event
-	change chan struct{} // closed and replaced with every event
-	stop   chan struct{}
-	once   sync.Once
-	done   sync.WaitGroup
+	reading sync.Mutex // of the log, by one at a time
+	mu      sync.Mutex
+	log     []Event
+	change  chan struct{} // closed and replaced with every event
+	stop    chan struct{}
+	once    sync.Once
+	done    sync.WaitGroup
 }
 
 func newSession(c *Control, module string, number uint64, devices int) *Session {
@@ -58,7 +59,6 @@ func (s *Session) Close() {
 func (s *Session) listen() {
 	defer s.done.Done()
 	const patience = 200 // ms
-	buf := make([]byte, 16*unsafe.Sizeof(eventArg{}))
 	for {
 		select {
 		case <-s.stop:
@@ -75,9 +75,22 @@ func (s *Session) listen() {
 			}
 			continue
 		}
+		s.drain()
+	}
+}
+
+// drain reads what the log has by now.
+func (s *Session) drain() {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	buf := make([]byte, 16*unsafe.Sizeof(eventArg{}))
+	for {
 		n, err := unix.Read(s.c.fd, buf)
-		if err != nil {
+		if errors.Is(err, unix.EINTR) {
 			continue
+		}
+		if err != nil || n == 0 {
+			return
 		}
 		s.mu.Lock()
 		for at := 0; at+int(unsafe.Sizeof(eventArg{})) <= n; at += int(unsafe.Sizeof(eventArg{})) {
@@ -206,6 +219,8 @@ func (s *Session) Wait(ctx context.Context, from int, ok, bad func(State) bool) 
 
 // because lists what the log says about a device.
 func (s *Session) because(i, from int) string {
+	// What is said about a state was said before it was entered.
+	s.drain()
 	var why []string
 	for _, e := range s.Log(from) {
 		switch {

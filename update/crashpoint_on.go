@@ -19,6 +19,10 @@ import (
 //	                       without writing back anything
 //	LUPATCH_CRASH_LOG=FILE all points that were passed, one a line
 func init() {
+	// The guardian is there for when the other process ends.
+	if len(os.Args) > 1 && os.Args[1] == GuardVerb {
+		return
+	}
 	at, err := strconv.Atoi(os.Getenv("LUPATCH_CRASH_AT"))
 	if err != nil {
 		at = -1

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lupatch/lupatch/internal/kmodule"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/shadow"
 	"github.com/lupatch/lupatch/shadow/state"
@@ -29,6 +30,11 @@ type exchange struct {
 	// cut has the version left behind removed from the store at the end.
 	cut bool
 
+	// needs are modules that the new one depends on, in the order in which they are
+	// loaded, firmware the files that it may ask for.
+	needs    []*kmodule.Module
+	firmware map[string]string
+
 	name   string // of the update that comes or goes
 	change *Change
 	result *Result
@@ -36,6 +42,7 @@ type exchange struct {
 	control  *shadow.Control
 	session  *shadow.Session
 	guardian *guardian
+	unmount  func() // of the firmware in memory
 	states   []*state.State
 	settings map[state.Device]state.Settings
 }
@@ -120,6 +127,17 @@ func (x *exchange) preload(ctx context.Context) (err error) {
 	if err := lockMemory(); err != nil {
 		return err
 	}
+	for _, m := range x.needs {
+		if there, err := x.h.Kernel.Loaded(m.Name); err != nil || there {
+			continue
+		}
+		if err := x.h.Kernel.LoadModule(ctx, m.Image, ""); err != nil {
+			return fmt.Errorf("loading what the driver depends on: %w", err)
+		}
+	}
+	if x.unmount, err = holdFirmware(x.h.Kernel, x.firmware); err != nil {
+		return err
+	}
 	if x.control, err = shadow.Open(); err != nil {
 		return err
 	}
@@ -156,6 +174,10 @@ func (x *exchange) close() {
 		x.control.Close()
 	}
 	x.session, x.control = nil, nil
+	if x.unmount != nil {
+		x.unmount()
+	}
+	x.unmount = nil
 }
 
 func (x *exchange) impersonate(context.Context) error { return x.session.Stop() }

@@ -14,6 +14,7 @@ import (
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/probation"
 	"github.com/lupatch/lupatch/shadow"
+	"github.com/lupatch/lupatch/shadow/compat"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -47,14 +48,17 @@ func (h *Host) ApplyDriver(ctx context.Context, file string, opt Options) (*Resu
 		return nil, verdict.Refused
 	}
 	x := &exchange{h: h, opt: &opt, image: image, name: m.Name, result: &Result{Update: m.Name, Module: m.Units[0].Name, Manifest: m, Warnings: verdict.Warnings}}
-	if err := x.check(ctx, m); err != nil {
-		return nil, err
-	}
-	past, err := h.settledHistory()
+	past, err := h.history()
 	if err != nil {
 		return nil, err
 	}
-	if err := h.barred(past, m.Name, x.to.BuildID); err != nil {
+	if err := h.barred(past, m.Name, m.Units[0].Driver.BuildID); err != nil {
+		return nil, err
+	}
+	if _, err := h.settledHistory(); err != nil {
+		return nil, err
+	}
+	if err := x.check(ctx, m); err != nil {
 		return nil, err
 	}
 	if opt.DryRun {
@@ -73,10 +77,11 @@ func (x *exchange) check(ctx context.Context, m *manifest.Manifest) error {
 	if m.Release != release {
 		return refuse.New(refuse.WrongRelease, m.Name, "it is for kernel %s, this is %s", m.Release, release)
 	}
-	if err := x.host(ctx, module); err != nil {
-		return err
-	}
 	running, err := h.Kernel.ModuleBuildID(module)
+	if errors.Is(err, fs.ErrNotExist) {
+		// It says why: not loaded, built in.
+		_, err = compat.Shipped(h.Kernel, module)
+	}
 	if err != nil {
 		return err
 	}
@@ -90,11 +95,10 @@ func (x *exchange) check(ctx context.Context, m *manifest.Manifest) error {
 	if err := x.found(module, running); err != nil {
 		return err
 	}
-	params, err := x.compatible(ctx, m)
+	params, err := x.fits(ctx)
 	if err != nil {
 		return err
 	}
-	x.from.Params = params
 	x.to = &versions.DriverVersion{Module: module, Number: x.from.Number + 1, BuildID: newID, Params: params, Manifest: m}
 	if !shadow.Loaded() {
 		return refuse.New(refuse.ShadowMissing, module, "the kernel module %s is not loaded", shadow.Module)
@@ -114,18 +118,12 @@ func (x *exchange) found(module, running string) error {
 		x.fromImage, err = x.h.Drivers.Image(x.from)
 		return err
 	}
-	image, err := x.shipped(module)
-	if errors.Is(err, fs.ErrNotExist) {
-		e := refuse.New(refuse.WrongUnit, module, "the file of the driver that runs (build id %.12s…) is not there any more: it could not be brought back", running)
-		e.Remedy = "load the driver anew from its file first, or boot"
-		return e
-	}
+	image, err := compat.Shipped(x.h.Kernel, module)
 	if err != nil {
 		return err
 	}
 	x.from = &versions.DriverVersion{Module: module, BuildID: running}
-	x.fromImage = image
-	// What else is there stood on another binary.
+	x.fromImage = image.Bytes
 	return nil
 }
 

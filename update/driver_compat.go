@@ -4,29 +4,54 @@ package update
 
 import (
 	"context"
+	"fmt"
 
-	"github.com/lupatch/lupatch/internal/kmodule"
-	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/shadow/compat"
 )
 
-func (x *exchange) host(ctx context.Context, module string) error { return nil }
-
-func (x *exchange) compatible(ctx context.Context, m *manifest.Manifest) (string, error) {
-	return "", nil
-}
-
-func (x *exchange) shipped(module string) ([]byte, error) {
-	release, err := x.h.Kernel.Release()
+// fits holds the driver that runs, the new one and the host against each other, from
+// files and from what the kernel tells: nothing is touched. It gives the parameters
+// that the new driver is loaded with.
+func (x *exchange) fits(ctx context.Context) (params string, err error) {
+	k := x.h.Kernel
+	from, err := compat.NewImage("", x.fromImage)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	t, err := kmodule.Open(x.h.Kernel.Path("/lib/modules", release))
+	to, err := compat.NewImage("", x.image)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	m, err := t.Load(module)
+	_, on, err := compat.Host(ctx, k, x.module(), compat.HostOptions{Untested: x.opt.Untested, Images: []*compat.Image{from, to}})
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	return m.Image, nil
+	if err := compat.Refusal(on); err != nil {
+		return "", err
+	}
+	target, err := compat.ReadTarget(k, from)
+	if err != nil {
+		return "", err
+	}
+	between, err := compat.Check(from, to, target)
+	if err != nil {
+		return "", err
+	}
+	if err := compat.Refusal(between); err != nil {
+		return "", err
+	}
+	for _, f := range append(on, between...) {
+		x.result.Warnings = append(x.result.Warnings, fmt.Sprintf("%s: %s", f.Where, f.Detail))
+	}
+	if x.needs, err = target.Needs(to); err != nil {
+		return "", err
+	}
+	x.firmware = map[string]string{}
+	for _, name := range to.Info.Firmware {
+		if file := target.FirmwareFile(name); file != "" {
+			x.firmware[name] = file
+		}
+	}
+	x.from.Params = target.ParamString(from)
+	return target.ParamString(to), nil
 }

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/lupatch/lupatch/internal/journal"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/shadow"
 )
@@ -21,6 +22,10 @@ func (r *recovery) driver(ctx context.Context) (Outcome, string, error) {
 		return r.end(OutcomeUndone, "it was interrupted before its first step")
 	}
 	u := r.p.updates[0]
+	if r.p.boot == r.present && r.p.fault && u.steps[stepInitialise] == journal.Failed {
+		died := &DiedError{Module: u.module, Cause: errors.New("this boot")}
+		return "", "", &UndoError{Cause: died, Undo: errors.New("only the next boot ends that"), Step: stepInitialise, Name: u.name}
+	}
 	if r.p.boot == r.present {
 		if err := noSession(ctx); err != nil {
 			return "", "", err

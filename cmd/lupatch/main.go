@@ -142,6 +142,7 @@ func (h *host) commands() []*cli.Command {
 		h.instancesCommand(),
 		h.watchCommand(),
 		h.doctorCommand(),
+		h.shadowCommand(),
 		labCommand(),
 		h.guardCommand(),
 	}

@@ -142,7 +142,10 @@ func (h *host) reportUnfinished(e *update.UndoError, asJSON bool) int {
 		printJSON(h.out, map[string]any{"unfinished": unfinished{e.Name, e.Step, e.Cause.Error(), e.Undo.Error(), finishRemedy}})
 	}
 	remedy := finishRemedy
-	if err := h.startFinisher(); err == nil {
+	var died *update.DiedError
+	if errors.As(e, &died) {
+		remedy = "boot this host anew; the update is barred here from then on"
+	} else if err := h.startFinisher(); err == nil {
 		remedy = "lupatch-finish.service goes on with it; `lupatch status` names the tasks"
 	} else if !errors.Is(err, errNoSystemd) {
 		fmt.Fprintf(h.err, "lupatch: %s\n", oneLine(err.Error()))

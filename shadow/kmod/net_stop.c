@@ -53,9 +53,8 @@ void lu_net_rxq_groups(struct lu_dev *d, bool add)
 	unsigned int i;
 	int err = 0;
 
-	if (!dev->sysfs_rx_queue_group)
-		return;
-	for (i = 0; i < dev->real_num_rx_queues && !err; i++) {
+	/* A probe that fails early has set them and nobody has added them. */
+	for (i = 0; dev->sysfs_rx_queue_group && add != d->rxq_groups && i < dev->real_num_rx_queues && !err; i++) {
 		if (add)
 			err = sysfs_create_group(&dev->_rx[i].kobj, dev->sysfs_rx_queue_group);
 		else
@@ -63,6 +62,7 @@ void lu_net_rxq_groups(struct lu_dev *d, bool add)
 	}
 	if (err)
 		lu_event(d, LU_EV_REPLAY, err, "attributes of the receive queues in sysfs");
+	d->rxq_groups = add && dev->sysfs_rx_queue_group;
 	if (!add)
 		dev->sysfs_rx_queue_group = NULL;
 #endif
@@ -117,6 +117,9 @@ int lu_net_stop(struct lu_work *w)
 	__dev_uc_unsync(dev, NULL);
 	__dev_mc_unsync(dev, NULL);
 	netif_addr_unlock_bh(dev);
+#ifdef LU_HAVE_RXQ_GROUP
+	d->rxq_groups = dev->sysfs_rx_queue_group;
+#endif
 	lu_net_rxq_groups(d, false);
 	netpoll_poll_enable(dev);
 	lu_rtnl_put(d->s);

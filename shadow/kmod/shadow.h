@@ -93,6 +93,7 @@ struct lu_dev {
 	/* of the driver that is bound */
 	const struct net_device_ops *driver_ndo;
 	const struct ethtool_ops *driver_eth;
+	bool rxq_groups;		/* the driver's attributes of queues are there */
 	bool uninit;			/* its ndo_init was called, ndo_uninit was not */
 	struct ethtool_ops idle_eth;	/* what the impersonator offers */
 	struct ethtool_link_ksettings link;
