@@ -7,7 +7,9 @@ package update
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -18,6 +20,7 @@ import (
 //	LUPATCH_CRASH_BY=WHAT  kill: SIGKILL to this process; power: the host goes off
 //	                       without writing back anything
 //	LUPATCH_CRASH_LOG=FILE all points that were passed, one a line
+//	LUPATCH_POINT_RUN=POINT:COMMAND  what a shell does at a point, and lupatch goes on
 func init() {
 	// The guardian is there for when the other process ends.
 	if len(os.Args) > 1 && os.Args[1] == GuardVerb {
@@ -28,6 +31,7 @@ func init() {
 		at = -1
 	}
 	by, log := os.Getenv("LUPATCH_CRASH_BY"), os.Getenv("LUPATCH_CRASH_LOG")
+	point, command, _ := strings.Cut(os.Getenv("LUPATCH_POINT_RUN"), ":")
 	passed := 0
 	atPoint = func(name string) {
 		passed++
@@ -36,6 +40,11 @@ func init() {
 			if err == nil {
 				fmt.Fprintln(f, name)
 				f.Close()
+			}
+		}
+		if name == point {
+			if out, err := exec.Command("/bin/sh", "-c", command).CombinedOutput(); err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v: %s\n", name, err, out)
 			}
 		}
 		if passed != at {
