@@ -18,7 +18,7 @@ import (
 // instance is a device as instances prints it.
 type instance struct {
 	survey.Instance
-	// The version of its driver's module: 0 as shipped, or without updates.
+	// The version of its driver's module: 0 as it was found.
 	Version int `json:"version"`
 }
 
@@ -74,6 +74,14 @@ func (h *host) instances(c *cli.Context, name string) ([]instance, error) {
 		}
 	} else if _, ok := refuse.As(err); !ok {
 		return nil, err
+	}
+	drivers, err := h.update().DriversInForce()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range drivers {
+		v := d[len(d)-1]
+		versions[v.Module] = v.Number
 	}
 	out := make([]instance, 0, len(found))
 	for _, f := range found {
