@@ -85,6 +85,9 @@ func probeCapture(args []string) {
 		must(cmd.Start())
 		fmt.Println(cmd.Process.Pid)
 		return
+	case "nobody": // COMMAND, without privilege
+		must(unix.Setuid(65534))
+		must(unix.Exec(args[1], args[1:], os.Environ()))
 	case "follow": // until it has seen N
 		n := number(args[1])
 		must(bpf.Follow(ctx, func(r bpf.Request) {
@@ -319,6 +322,10 @@ func byCommand(t *testing.T, h *lab.Host, inode string) {
 	says("lupatch instances serial", "built in", "no: its driver is part of the kernel image")
 	says("lupatch doctor", "watch capture ok attached to ", "dev_ioctl (entry, capture_begin); no packet passes there")
 	says("lupatch watch --start", "eth1 hardware time stamping ") // nothing changes
+	// Without privilege there is less to see, and nothing to begin.
+	as := "env '" + inGuest + "=capture nobody /bin/lupatch "
+	says(as+"instances e1000' /root/probe", "e1000 0 pci 0000:00:02.0 net eth0 up - - yes")
+	says(as+"watch --start' /root/probe 2>&1 || test $? = 3", "refused (not-permitted)", "remedy: run it as root")
 	// Whoever takes a pin away takes a program away; starting again mends it.
 	labtest.Sh(t, h, "rm /sys/fs/bpf/lupatch/capture/at_capture_device")
 	says("lupatch doctor", "watch capture warn not attached to __dev_get_by_name (return, capture_device)")

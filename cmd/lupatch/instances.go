@@ -96,7 +96,7 @@ func printInstances(w io.Writer, list []instance) {
 		has, state := i.Objects, []string{}
 		for _, n := range i.Interfaces {
 			name := n.Name
-			if n.Namespace != "host" {
+			if n.Namespace != "host" && n.Namespace != "own" {
 				name += " in " + n.Namespace
 			}
 			has, state = append(has, name), append(state, stateOf(n))
