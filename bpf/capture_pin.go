@@ -219,7 +219,12 @@ func CaptureState() (*Capturing, error) {
 }
 
 func openPinned(name string, key, value int) (*ebpf.Map, error) {
-	m, err := ebpf.LoadPinnedMap(filepath.Join(CapturePins, name), &ebpf.LoadPinOptions{ReadOnly: true})
+	path := filepath.Join(CapturePins, name)
+	// Asked of the folder first: a kernel without BPF has other errors.
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotCapturing
+	}
+	m, err := ebpf.LoadPinnedMap(path, &ebpf.LoadPinOptions{ReadOnly: true})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNotCapturing
 	}

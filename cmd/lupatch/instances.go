@@ -18,7 +18,7 @@ import (
 // instance is a device as instances prints it.
 type instance struct {
 	survey.Instance
-	// The version of its driver's module: 0 as shipped, or without updates.
+	// The version of its driver's module: 0 as it was found.
 	Version int `json:"version"`
 }
 
@@ -75,6 +75,14 @@ func (h *host) instances(c *cli.Context, name string) ([]instance, error) {
 	} else if _, ok := refuse.As(err); !ok {
 		return nil, err
 	}
+	drivers, err := h.update().DriversInForce()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range drivers {
+		v := d[len(d)-1]
+		versions[v.Module] = v.Number
+	}
 	out := make([]instance, 0, len(found))
 	for _, f := range found {
 		out = append(out, instance{f, versions[f.Module]})
@@ -88,7 +96,7 @@ func printInstances(w io.Writer, list []instance) {
 		has, state := i.Objects, []string{}
 		for _, n := range i.Interfaces {
 			name := n.Name
-			if n.Namespace != "host" {
+			if n.Namespace != "host" && n.Namespace != "own" {
 				name += " in " + n.Namespace
 			}
 			has, state = append(has, name), append(state, stateOf(n))

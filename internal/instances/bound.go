@@ -36,7 +36,7 @@ type Interface struct {
 	Name  string `json:"name"`
 	Index int    `json:"ifindex"`
 	// NetNS is the inode of its network namespace, Namespace the name of that
-	// ("host" for the first process's).
+	// ("host" for the first process's, "own" for lupatch's where nobody tells).
 	NetNS     uint32 `json:"netns,omitempty"`
 	Namespace string `json:"namespace"`
 	// Up says that it is set up, Carrier that it has a link.

@@ -27,13 +27,17 @@ type Namespace struct {
 }
 
 // Name is that given by ip-netns(8), "host" for the first process's namespace,
-// and the number otherwise.
+// "own" for this process's if it cannot be told whose it is, and the number
+// otherwise.
 func (n Namespace) Name() string {
 	if strings.HasPrefix(n.Path, named) {
 		return filepath.Base(n.Path)
 	}
-	if n.Path == first {
+	switch n.Path {
+	case first:
 		return "host"
+	case own:
+		return "own"
 	}
 	return strconv.FormatUint(uint64(n.Inode), 10)
 }
@@ -49,14 +53,15 @@ var ErrGone = errors.New("the network namespace is gone, or nothing leads to it"
 
 // All lists the namespaces that processes or named files lead to, that of the
 // first process first. One that only a socket or a bind mount elsewhere keeps is
-// not found. It needs root to see processes of others.
+// not found. Without root those of other users' processes are missing; this
+// process's is always there.
 func All() ([]Namespace, error) {
 	var out []Namespace
 	seen := map[uint32]bool{}
 	add := func(path string) error {
 		inode, err := inodeOf(path)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			return nil // it ended meanwhile
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) || errors.Is(err, fs.ErrPermission) {
+			return nil // it ended meanwhile, or is another user's
 		}
 		if err != nil {
 			return fmt.Errorf("looking for network namespaces: %w", err)
@@ -83,6 +88,9 @@ func All() ([]Namespace, error) {
 				return nil, err
 			}
 		}
+	}
+	if err := add(own); err != nil {
+		return nil, err
 	}
 	procs, err := os.ReadDir("/proc")
 	if err != nil {

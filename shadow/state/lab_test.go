@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lupatch/lupatch/bpf"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/netns"
@@ -286,8 +287,33 @@ func cannotBeRestored(t *testing.T, h *lab.Host) {
 	if want := []string{"hwtstamp", "queues/tx-7/xps_cpus", "tx_queue_len", "vector 0 (eth0)", "vector 9 (eth0-rx-9)"}; !slices.Equal(got, want) {
 		t.Errorf("%q: %v", got, losses)
 	}
+	captures(t, h)
 	s.Device.Parent = "0000:00:1f.7"
 	if l := ask(t, h, "replay", s).Losses; len(l) != 1 || !strings.Contains(l[0].Why, "no network interface") {
 		t.Errorf("%v", l)
+	}
+}
+
+// captures replays requests that the watch has kept: time stamping is set as it was
+// asked for, an EEPROM has kept what was written, and nothing else is tried.
+func captures(t *testing.T, h *lab.Host) {
+	t.Helper()
+	s := ask(t, h, "read eth3 e1000e", nil).State
+	if s.Timestamps == nil || s.Timestamps.TX != 1 {
+		t.Fatalf("%s", s.Timestamps)
+	}
+	s.Timestamps = nil
+	s.Requests = []bpf.Request{
+		{Command: unix.SIOCSHWTSTAMP, Data: make([]byte, 12)}, // off
+		{Command: unix.SIOCETHTOOL, Setting: 0x0c},
+		{Command: unix.SIOCSMIIREG, Setting: 18 << 16, Comm: "mii-tool"},
+		{Command: 0x89f3, Comm: "vendortool"},
+	}
+	losses := ask(t, h, "replay", s).Losses
+	if len(losses) != 2 || losses[0].What != "MII register 18 of PHY 0" || losses[1].What != "private ioctl 3 (0x89f3)" || !strings.HasPrefix(losses[1].Why, "vendortool made this request at ") {
+		t.Errorf("%v", losses)
+	}
+	if now := ask(t, h, "read eth3 e1000e", nil).State; now.Timestamps.TX != 0 {
+		t.Errorf("what was captured is not in force: %s", now.Timestamps)
 	}
 }
