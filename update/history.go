@@ -152,7 +152,7 @@ const (
 // has rolled them back by probation, or has not stayed up with them, twice. The
 // present boot is not over yet and does not count.
 func bars(list []*past, present string) map[string]string {
-	boots, faults := map[string]map[string]bool{}, map[string]int{}
+	boots, faults, died := map[string]map[string]bool{}, map[string]int{}, map[string]bool{}
 	for _, p := range list {
 		switch p.kind {
 		case KindSettled:
@@ -166,6 +166,7 @@ func bars(list []*past, present string) map[string]string {
 				if p.ended == journal.Committed {
 					delete(boots, u.buildID)
 					delete(faults, u.buildID)
+					delete(died, u.buildID)
 				}
 			}
 		case KindRollback:
@@ -185,12 +186,12 @@ func bars(list []*past, present string) map[string]string {
 			}
 		case KindDriver:
 			for _, u := range p.updates {
-				if p.fault && u.buildID != "" {
+				switch {
+				case !p.fault || u.buildID == "":
+				case u.steps[stepInitialise] == journal.Failed:
+					died[u.buildID] = true
+				default:
 					faults[u.buildID]++
-				}
-				// Once is enough for one that took a kernel task along.
-				if p.fault && u.steps[stepInitialise] == journal.Failed {
-					faults[u.buildID] = barAfter
 				}
 			}
 		case KindApply:
@@ -204,9 +205,12 @@ func bars(list []*past, present string) map[string]string {
 		}
 	}
 	out := map[string]string{}
+	for id := range died {
+		out[id] = "the kernel of this host died (Oops) in its probe"
+	}
 	for id, n := range faults {
 		if n >= barAfter {
-			out[id] = fmt.Sprintf("this host has had to give it up, by probation or after an Oops (counted %d times)", n)
+			out[id] = fmt.Sprintf("this host has rolled it back by probation %d times", n)
 		}
 	}
 	for id, in := range boots {

@@ -53,7 +53,9 @@ func (s DriverStore) dir(module string, n int) string {
 // describes it comes last.
 func (s DriverStore) Put(v *DriverVersion, image []byte) error {
 	dir := s.dir(v.Module, v.Number)
-	doing := func(err error) error { return fmt.Errorf("storing version %d of driver %s: %w", v.Number, v.Module, err) }
+	doing := func(err error) error {
+		return fmt.Errorf("storing version %d of driver %s: %w", v.Number, v.Module, err)
+	}
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return doing(err)

@@ -23,6 +23,7 @@ import (
 	"github.com/lupatch/lupatch/internal/instances"
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/sign"
+	"github.com/lupatch/lupatch/shadow"
 	"github.com/lupatch/lupatch/update"
 )
 
@@ -117,6 +118,8 @@ var answers = []answer{
 	{ofEvery, "Exit code 5: a change could not be taken back yet.", struct {
 		Unfinished unfinished `json:"unfinished"`
 	}{}},
+	{"shadow build", "It is built.", shadowBuilt{}},
+	{"shadow status", "It is loaded.", shadow.Info{}},
 	{ofEvery, "Exit code 1: it failed.", struct {
 		// One line.
 		Error string `json:"error"`
