@@ -91,12 +91,15 @@ func labFlags() []cli.Flag {
 		&cli.StringSliceFlag{Name: "disk", Usage: "add a disk: `MODEL:IMAGE` (virtio, nvme, ahci, ide)"},
 		&cli.StringSliceFlag{Name: "sound", Usage: "add a sound card of this `MODEL` (intel-hda, AC97, ES1370)"},
 		&cli.StringSliceFlag{Name: "module", Usage: "load this `MODULE` of the kernel at boot"},
+		&cli.StringSliceFlag{Name: "package", Usage: "put the programs of this Debian `PACKAGE` into the guest, such as iproute2"},
 		&cli.StringSliceFlag{Name: "file", Usage: "copy a file in: `HOSTFILE:/GUEST/FILE`"},
 		&cli.StringSliceFlag{Name: "cmdline", Usage: "add this `WORD` to the kernel's command line"},
 		&cli.StringSliceFlag{Name: "trust", Usage: "boot through UEFI firmware that trusts the certificate in this `FILE`, and with it the kernel"},
 		&cli.BoolFlag{Name: "secure-boot", Usage: "boot through UEFI firmware with Secure Boot; the kernel then locks itself down"},
-		&cli.IntFlag{Name: "memory", Value: lab.DefaultMemory, Usage: "memory in `MiB`"},
+		&cli.IntFlag{Name: "memory", DefaultText: fmt.Sprint(lab.DefaultMemory), Usage: "memory in `MiB`"},
 		&cli.IntFlag{Name: "cpus", Value: lab.DefaultCPUs, Usage: "`NUMBER` of processors"},
+		&cli.BoolFlag{Name: "numa", Usage: "two NUMA nodes, with the network cards on the second one"},
+		&cli.BoolFlag{Name: "iommu", Usage: "put the network cards behind an IOMMU"},
 		&cli.StringFlag{Name: "accel", Usage: "`HOW` to run it: tcg or kvm (default: kvm where it works)"},
 		&cli.BoolFlag{Name: "console", Usage: "show the kernel's console on standard error"},
 	}
@@ -114,6 +117,7 @@ func labConfig(c *cli.Context) (lab.Config, error) {
 	conf := lab.Config{
 		Release: c.String("kernel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
 		Accel: lab.Accel(c.String("accel")), Modules: c.StringSlice("module"), Cmdline: c.StringSlice("cmdline"), Progress: labProgress(c.App.ErrWriter),
+		Packages: c.StringSlice("package"), NUMA: c.Bool("numa"), IOMMU: c.Bool("iommu"),
 	}
 	for _, m := range c.StringSlice("nic") {
 		conf.NICs = append(conf.NICs, lab.NIC{Model: m})

@@ -21,12 +21,13 @@ const (
 
 // debugCmdline keeps a slow machine from being taken for a faulty one, and lets
 // KASAN go on after its first report. ACPI's interrupt routing is interpreted
-// code, which takes 10 s for each probe of a card under KASAN; the tables that
-// replace it know neither a second host bridge nor the newer board.
+// code, which takes 10 to 30 s for each probe of a card under KASAN; without it
+// the kernel takes the lines that the firmware has set, which the newer board's
+// does not.
 func (c *Config) debugCmdline() []string {
 	words := []string{"mitigations=off", "kasan_multi_shot", "rcupdate.rcu_cpu_stall_timeout=290",
 		"nosoftlockup", "workqueue.watchdog_thresh=0", "tsc=reliable"}
-	if !c.NUMA && !c.IOMMU {
+	if !c.IOMMU {
 		words = append(words, "acpi=noirq")
 	}
 	return words

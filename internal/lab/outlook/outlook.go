@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lupatch/lupatch/internal/lab"
 )
@@ -29,6 +30,9 @@ type Outlook struct {
 // mark separates sections in what the script prints, and is in none of them.
 const mark = "@@outlook@@ "
 
+// timeout is for some fifty programs for each interface, on an emulated machine.
+const timeout = 5 * time.Minute
+
 // Take records interfaces, after the addresses that are still being tried
 // (IPv6 duplicate address detection) have settled.
 func Take(ctx context.Context, h *lab.Host, names ...string) (*Outlook, error) {
@@ -41,13 +45,17 @@ func Take(ctx context.Context, h *lab.Host, names ...string) (*Outlook, error) {
 	}
 	for _, name := range names {
 		for _, s := range perInterface {
-			add(name+": "+s.title(), s, strings.ReplaceAll(s.command, "DEV", name))
+			command := s.command
+			if s.hardware {
+				command = "if [ -e /sys/class/net/DEV/device ]; then " + command + "; else echo no device; fi"
+			}
+			add(name+": "+s.title(), s, strings.ReplaceAll(command, "DEV", name))
 		}
 	}
 	for _, s := range perHost {
 		add(s.title(), s, s.command)
 	}
-	r, err := h.Sh(ctx, script.String())
+	r, err := h.Run(ctx, lab.Cmd{Argv: []string{"sh", "-c", script.String()}, Timeout: timeout})
 	if err != nil {
 		return nil, fmt.Errorf("recording what others see: %w", err)
 	}

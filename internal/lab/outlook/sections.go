@@ -15,6 +15,8 @@ type section struct {
 	// name is for titles; empty: the command without " DEV".
 	name    string
 	command string // DEV stands for the interface
+	// hardware: only interfaces that stand on a device have something to say.
+	hardware bool
 	// counter matches a line that is one: name, value.
 	counter *regexp.Regexp
 	// drop matches lines that change by themselves.
@@ -61,13 +63,11 @@ var ethtoolCounter = regexp.MustCompile(`^\s*([^:]+): (\d+)$`)
 const sysfs = `grep -s '' $(find /sys/class/net/DEV/ -type f) /dev/null | sed s,^/sys/class/net/DEV/,,`
 
 var perInterface = []section{
-	{command: "ip -d link show dev DEV", normalise: timers},
-	{command: "ip addr show dev DEV", normalise: remaining},
+	{command: "ip -d addr show dev DEV", normalise: append(timers, remaining...)},
 	{command: "ip -4 route show table all dev DEV", normalise: remaining, sorted: true},
 	{command: "ip -6 route show table all dev DEV", normalise: remaining, sorted: true},
 	{command: "ip neigh show dev DEV", normalise: reachable, sorted: true},
 	{command: "ip maddr show dev DEV", sorted: true},
-	{command: "ip -j -s -s link show dev DEV", parse: linkCounters},
 	{command: "tc -d qdisc show dev DEV"},
 	{command: "tc class show dev DEV", sorted: true},
 	{command: "tc filter show dev DEV"},
@@ -83,25 +83,25 @@ var perInterface = []section{
 		drop: regexp.MustCompile(`^queues/.*/byte_queue_limits/(inflight|limit|stall_\w+):|^power/.*_time:`)},
 	{name: "/proc/net/dev", command: "grep -w DEV: /proc/net/dev", parse: devCounters},
 	{name: "/proc/net/dev_mcast", command: "grep -w DEV /proc/net/dev_mcast", sorted: true},
-	{command: "ethtool DEV"},
-	{command: "ethtool -a DEV"},
-	{command: "ethtool -c DEV"},
-	{command: "ethtool -e DEV"},
-	{command: "ethtool -g DEV"},
-	{command: "ethtool -i DEV"},
+	{hardware: true, command: "ethtool DEV"},
+	{hardware: true, command: "ethtool -a DEV"},
+	{hardware: true, command: "ethtool -c DEV"},
+	{hardware: true, command: "ethtool -e DEV"},
+	{hardware: true, command: "ethtool -g DEV"},
+	{hardware: true, command: "ethtool -i DEV"},
 	{command: "ethtool -k DEV"},
-	{command: "ethtool -l DEV"},
-	{command: "ethtool -n DEV"},
-	{command: "ethtool -P DEV"},
-	{command: "ethtool -S DEV", counter: ethtoolCounter},
-	{command: "ethtool -T DEV"},
-	{command: "ethtool -x DEV"},
-	{command: "ethtool --phy-statistics DEV", counter: ethtoolCounter},
-	{command: "ethtool --show-eee DEV"},
-	{command: "ethtool --show-fec DEV"},
-	{command: "ethtool --show-priv-flags DEV"},
-	{command: "ethtool --show-tunnels DEV"},
-	{command: "ethtool --show-module DEV"},
+	{hardware: true, command: "ethtool -l DEV"},
+	{hardware: true, command: "ethtool -n DEV"},
+	{hardware: true, command: "ethtool -P DEV"},
+	{hardware: true, command: "ethtool -S DEV", counter: ethtoolCounter},
+	{hardware: true, command: "ethtool -T DEV"},
+	{hardware: true, command: "ethtool -x DEV"},
+	{hardware: true, command: "ethtool --phy-statistics DEV", counter: ethtoolCounter},
+	{hardware: true, command: "ethtool --show-eee DEV"},
+	{hardware: true, command: "ethtool --show-fec DEV"},
+	{hardware: true, command: "ethtool --show-priv-flags DEV"},
+	{hardware: true, command: "ethtool --show-tunnels DEV"},
+	{hardware: true, command: "ethtool --show-module DEV"},
 }
 
 var perHost = []section{
@@ -111,25 +111,6 @@ var perHost = []section{
 	{name: "vlans", command: "cat /proc/net/vlan/config"},
 	// Address and inode of a socket name it for as long as it lives.
 	{name: "packet sockets", command: "awk '{print $1, $3, $4, $5, $6, $9}' /proc/net/packet", sorted: true},
-}
-
-// linkCounters reads `ip -j -s -s link`: everything below stats64.
-func linkCounters(text string) (map[string]uint64, error) {
-	var links []struct {
-		Stats map[string]map[string]uint64 `json:"stats64"`
-	}
-	if err := json.Unmarshal([]byte(text), &links); err != nil {
-		return nil, err
-	}
-	counters := map[string]uint64{}
-	for _, l := range links {
-		for side, values := range l.Stats {
-			for name, n := range values {
-				counters[side+"."+name] = n
-			}
-		}
-	}
-	return counters, nil
 }
 
 // qdiscCounters reads `tc -j -s qdisc`: of each queueing discipline what only

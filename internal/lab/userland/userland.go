@@ -43,14 +43,18 @@ var unneeded = []string{
 // newest one is fetched. The same packages always give the same paths.
 func Collect(ctx context.Context, cache *deb.Cache, packages []string) ([]Entry, error) {
 	u := &collector{cache: cache, files: map[string]Entry{}, libraries: map[string]library{}, visited: map[string]bool{}}
+	if err := cache.Prefetch(ctx, packages...); err != nil {
+		return nil, err
+	}
 	for _, pkg := range packages {
 		if err := u.whole(ctx, pkg); err != nil {
 			return nil, fmt.Errorf("taking programs out of %s: %w", pkg, err)
 		}
 	}
-	for _, pkg := range packages {
-		if err := u.dependencies(ctx, pkg); err != nil {
-			return nil, fmt.Errorf("looking for the libraries of %s: %w", pkg, err)
+	for level := packages; len(level) > 0; {
+		var err error
+		if level, err = u.dependencies(ctx, level); err != nil {
+			return nil, err
 		}
 	}
 	if err := u.link(); err != nil {
@@ -94,45 +98,49 @@ func (u *collector) whole(ctx context.Context, pkg string) error {
 // them, from others (users, services, debconf), which a lab host does without.
 func holdsLibraries(pkg string) bool { return strings.HasPrefix(pkg, "lib") || pkg == "zlib1g" }
 
-// dependencies makes the libraries of what a package depends on known.
-func (u *collector) dependencies(ctx context.Context, pkg string) error {
-	if u.visited[pkg] {
-		return nil
-	}
-	u.visited[pkg] = true
-	sets, err := u.cache.Depends(ctx, pkg, u.cache.AnyVersion(pkg))
-	if err != nil {
-		return err
-	}
-	for _, alternatives := range sets {
-		if err := u.anyOf(ctx, alternatives); err != nil {
-			return err
+// dependencies makes the libraries of what packages depend on known, and gives
+// the packages that have them.
+func (u *collector) dependencies(ctx context.Context, packages []string) (next []string, err error) {
+	var sets [][]string
+	var first []string
+	for _, pkg := range packages {
+		depends, err := u.cache.Depends(ctx, pkg, u.cache.AnyVersion(pkg))
+		if err != nil {
+			return nil, err
+		}
+		for _, alternatives := range depends {
+			if a := alternatives[0]; holdsLibraries(a) && !u.visited[a] {
+				u.visited[a] = true
+				sets, first = append(sets, alternatives), append(first, a)
+			}
 		}
 	}
-	return nil
+	if err := u.cache.Prefetch(ctx, first...); err != nil {
+		return nil, err
+	}
+	for _, alternatives := range sets {
+		pkg, err := u.anyOf(ctx, alternatives)
+		if err != nil {
+			return nil, fmt.Errorf("looking for libraries in %s: %w", strings.Join(alternatives, ", "), err)
+		}
+		next = append(next, pkg)
+	}
+	return next, nil
 }
 
 // anyOf takes the first alternative that there is.
-func (u *collector) anyOf(ctx context.Context, alternatives []string) error {
-	var missing error
+func (u *collector) anyOf(ctx context.Context, alternatives []string) (pkg string, err error) {
 	for _, pkg := range alternatives {
-		if !holdsLibraries(pkg) {
-			return nil
-		}
-		dir, err := u.unpack(ctx, pkg)
-		if deb.IsUnavailable(err) {
-			missing = err
+		var dir string
+		if dir, err = u.unpack(ctx, pkg); deb.IsUnavailable(err) {
 			continue
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = u.index(dir)
 		}
-		if err := u.index(dir); err != nil {
-			return err
-		}
-		return u.dependencies(ctx, pkg)
+		return pkg, err
 	}
-	return missing
+	return "", err
 }
 
 func (u *collector) unpack(ctx context.Context, pkg string) (string, error) {
