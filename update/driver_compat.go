@@ -5,6 +5,7 @@ package update
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/lupatch/lupatch/shadow/compat"
 )
@@ -22,7 +23,7 @@ func (x *exchange) fits(ctx context.Context) (params string, err error) {
 	if err != nil {
 		return "", err
 	}
-	_, on, err := compat.Host(ctx, k, x.module(), compat.HostOptions{Untested: x.opt.Untested, Images: []*compat.Image{from, to}})
+	facts, on, err := compat.Host(ctx, k, x.module(), compat.HostOptions{Untested: x.opt.Untested})
 	if err != nil {
 		return "", err
 	}
@@ -51,6 +52,15 @@ func (x *exchange) fits(ctx context.Context) (params string, err error) {
 		if file := target.FirmwareFile(name); file != "" {
 			x.firmware[name] = file
 		}
+	}
+	// What is in memory by then is held; the old driver's own files are not.
+	missing := slices.DeleteFunc(target.FromDisk(from), func(name string) bool { return x.firmware[name] != "" })
+	root, err := compat.CheckRoot(k, facts, missing)
+	if err != nil {
+		return "", err
+	}
+	if err := compat.Refusal(root); err != nil {
+		return "", err
 	}
 	x.from.Params = target.ParamString(from)
 	return target.ParamString(to), nil

@@ -9,6 +9,7 @@ import (
 
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/shadow"
+	"github.com/lupatch/lupatch/shadow/compat"
 	"github.com/lupatch/lupatch/versions"
 )
 
@@ -54,6 +55,15 @@ func (h *Host) RollbackDriver(ctx context.Context, name string, opt Options) (*R
 		defer unlock()
 	}
 	x, err := h.back(name, &opt)
+	if err != nil {
+		return nil, err
+	}
+	// What has come since stands in the way as much as it would have before; that it
+	// could be replaced at all has been seen.
+	_, on, err := compat.Host(ctx, h.Kernel, x.module(), compat.HostOptions{Untested: true})
+	if err == nil {
+		err = compat.Refusal(on)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,7 @@ func TestPrivate(t *testing.T) {
 		want uint64
 	}{
 		"constant":  {"void *alloc_etherdev_mqs(int, unsigned, unsigned); void *f(void) { return alloc_etherdev_mqs(2480, 1, 1); }", 2480},
+		"endbr":     {"void *alloc_etherdev_mqs(int, unsigned, unsigned); void *f(void) { __asm__(\".byte 0xf3, 0x0f, 0x1e, 0xfa\"); return alloc_etherdev_mqs(96, 1, 1); }", 96},
 		"devm":      {"void *devm_alloc_etherdev_mqs(void *, int, unsigned, unsigned); void *f(void *d) { return devm_alloc_etherdev_mqs(d, 512, 1, 1); }", 512},
 		"largest":   {"void *alloc_netdev_mqs(int, char *); void *f(void) { return alloc_netdev_mqs(8, \"a\"); } void *g(void) { return alloc_netdev_mqs(64, \"a\"); }", 64},
 		"computed":  {"void *alloc_etherdev_mqs(int, unsigned, unsigned); void *f(int n) { return alloc_etherdev_mqs(n * 24, 1, 1); }", 0},

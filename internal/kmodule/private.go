@@ -3,6 +3,7 @@
 package kmodule
 
 import (
+	"bytes"
 	"debug/elf"
 	"encoding/binary"
 	"slices"
@@ -73,10 +74,17 @@ func startOf(syms []elf.Symbol, section elf.SectionIndex, at uint64) uint64 {
 	return slices.Max(starts)
 }
 
+// endbr64 is where an indirect call may go with IBT; x86asm does not know it.
+var endbr64 = []byte{0xf3, 0x0f, 0x1e, 0xfa}
+
 // constantBefore decodes from one address up to a call, whose relocation is at
 // another, and gives the constant that was put into the register last.
 func constantBefore(code []byte, from, to uint64, reg x86asm.Reg) (value uint64) {
 	for from < to && to <= uint64(len(code)) {
+		if bytes.HasPrefix(code[from:], endbr64) {
+			from += uint64(len(endbr64))
+			continue
+		}
 		in, err := x86asm.Decode(code[from:], 64)
 		if err != nil {
 			return 0

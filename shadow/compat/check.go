@@ -52,8 +52,8 @@ func (l *findings) refuse(id refuse.ID, where, format string, args ...any) {
 func (l *findings) note(where, format string, args ...any) { l.refuse("", where, format, args...) }
 
 // Check holds a new driver against the one that runs and against the host, from
-// their files alone. Reasons against it have the identifiers DriverIncompatible and
-// DriverUses; what else there is to know has none. An error means that the check
+// their files alone. Reasons against it have the identifiers DriverIncompatible,
+// DriverUses and DriverPagePool; what else there is to know has none. An error means that the check
 // could not be made.
 func Check(old, new *Image, t *Target) ([]Finding, error) {
 	var l findings
@@ -81,6 +81,9 @@ func Check(old, new *Image, t *Target) ([]Finding, error) {
 		}
 	}
 	checkFirmware(&l, old, new, t)
+	for _, d := range t.Devices {
+		checkPool(&l, d, old, new)
+	}
 	if a, b := old.Facts.Private, new.Facts.Private; a > 0 && b > 0 && a != b {
 		l.note(name, "it asks for %d bytes behind each network device, the one that runs for %d", b, a)
 	}
@@ -192,6 +195,19 @@ func checkFirmware(l *findings, old, new *Image, t *Target) {
 	if len(gone) > 0 {
 		l.note(new.Info.Name, "it may ask for firmware that the one that runs did not need and that is not installed: %s", some(gone))
 	}
+}
+
+// FromDisk names what drivers would read from a file system while the device stands
+// still: firmware that is installed and that they may ask for. See CheckRoot.
+func (t *Target) FromDisk(images ...*Image) (out []string) {
+	for _, i := range images {
+		for _, f := range i.Info.Firmware {
+			if t.FirmwareFile(f) != "" && !slices.Contains(out, f) {
+				out = append(out, f)
+			}
+		}
+	}
+	return out
 }
 
 // Needs lists the modules that a driver needs and that are not loaded, each behind

@@ -72,6 +72,14 @@ func TestCheck(t *testing.T) {
 		"parameter lost, default": {with(func(d *kpatchtest.Driver) { d.Info = slices.Delete(d.Info, 2, 3) }), func(h *host) {
 			h.put("/sys/module/e1000/parameters/copybreak", "256\n")
 		}, "", `has no such parameter, which now is "256"`},
+		"page pool": {with(func(d *kpatchtest.Driver) { d.Imports["page_pool_create"] = 0 }), func(h *host) {
+			h.export("page_pool_create", 0)
+			h.put("/sys/"+nic+"/iommu_group/type", "DMA-FQ\n")
+		}, refuse.DriverPagePool, "DMA-FQ"},
+		"page pool without IOMMU": {with(func(d *kpatchtest.Driver) { d.Imports["page_pool_create"] = 0 }), func(h *host) {
+			h.export("page_pool_create", 0)
+			h.put("/sys/"+nic+"/iommu_group/type", "identity\n")
+		}, "", ""},
 		"devlink":    {with(func(d *kpatchtest.Driver) { d.Imports["devlink_alloc_ns"] = 0 }), func(h *host) { h.export("devlink_alloc_ns", 0) }, refuse.DriverUses, "the new one: it has a devlink instance"},
 		"auxiliary":  {with(func(d *kpatchtest.Driver) { d.Imports["auxiliary_device_init"] = 0 }), func(h *host) { h.export("auxiliary_device_init", 0) }, refuse.DriverUses, "auxiliary devices"},
 		"dependency": {with(func(d *kpatchtest.Driver) { d.Info[4] = "depends=mii" }), nil, refuse.DriverIncompatible, "needs the module mii, which is neither loaded nor installed"},

@@ -18,13 +18,6 @@ import (
 type HostOptions struct {
 	// Untested takes drivers that are not on the list of tested ones.
 	Untested bool
-	// Missing names what the replacement would have to read from a file while the
-	// device stands still: nothing, once all is in memory. It matters if the root file
-	// system comes over the device.
-	Missing []string
-	// Images are the old and the new driver, if they are known by now: one that
-	// keeps pages in a pool is refused behind an IOMMU.
-	Images []*Image
 }
 
 // Facts are what there is to know of a driver's devices on a host.
@@ -42,8 +35,7 @@ type Facts struct {
 // read. Nothing is changed, but the kernel may load its module for looking at AF_XDP
 // sockets (xsk_diag) if there are such sockets.
 //
-// It needs root (other network namespaces, the route of the root file system). If
-// k.Root is set, only files below it are read, and the kernel is asked nothing by
+// It needs root (other network namespaces). If k.Root is set, only files below it are read, and the kernel is asked nothing by
 // netlink.
 func Host(ctx context.Context, k *kpatch.Kernel, module string, opt HostOptions) (*Facts, []Finding, error) {
 	module = kmodule.CanonicalName(module)
@@ -82,16 +74,12 @@ func Host(ctx context.Context, k *kpatch.Kernel, module string, opt HostOptions)
 		if err := checkChildren(&l, k, d); err != nil {
 			return nil, nil, err
 		}
-		checkPool(&l, d, opt.Images)
 	}
 	if k.Root == "" {
 		if f.Links, err = links(ctx, f.Devices); err != nil {
 			return nil, nil, err
 		}
 		checkLinks(&l, f.Links)
-	}
-	if err := checkRoot(&l, k, f, opt.Missing); err != nil {
-		return nil, nil, err
 	}
 	return f, l, nil
 }
@@ -166,7 +154,7 @@ func checkVFs(l *findings, d Device) {
 
 // checkPool: an IOMMU that translates for the device is seen by the type of its
 // group (Documentation/ABI/testing/sysfs-kernel-iommu_groups, since 5.11).
-func checkPool(l *findings, d Device, images []*Image) {
+func checkPool(l *findings, d Device, images ...*Image) {
 	kind := attr(d.Dir, "iommu_group", "type")
 	if kind == "" || kind == "identity" {
 		return

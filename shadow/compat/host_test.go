@@ -75,7 +75,7 @@ func TestHostFit(t *testing.T) {
 	h.put("/sys/"+nic+"/sriov_numvfs", "0\n")
 	h.put("/sys/"+nic+"/iommu_group/type", "identity\n")
 	h.AddForeign("vendor", "virtio_net", "virtnet_poll")
-	f, l, err := Host(t.Context(), h.k, "e1000", HostOptions{Missing: []string{"modprobe"}})
+	f, l, err := Host(t.Context(), h.k, "e1000", HostOptions{})
 	if err != nil || len(reasons(l)) > 0 {
 		t.Fatalf("%v, %q", err, reasons(l))
 	}
@@ -88,60 +88,58 @@ func TestHostFit(t *testing.T) {
 }
 
 func TestHostRefused(t *testing.T) {
-	pool := kpatchtest.Driver{Name: "e1000", Release: kpatchtest.Release, Imports: map[string]uint32{"page_pool_create": 1}}
 	for name, c := range map[string]struct {
 		prepare func(*host)
-		opt     HostOptions
+		missing []string
 		module  string
 		id      refuse.ID
 		want    string
 	}{
 		"built in": {func(h *host) {
 			h.put("/lib/modules/"+kpatchtest.Release+"/modules.builtin", "kernel/drivers/net/ethernet/intel/igb/igb.ko\n")
-		}, HostOptions{}, "igb", refuse.DriverBuiltIn, "modules.builtin"},
-		"not loaded": {func(*host) {}, HostOptions{}, "igb", refuse.DriverNotLoaded, "is not loaded"},
+		}, nil, "igb", refuse.DriverBuiltIn, "modules.builtin"},
+		"not loaded": {func(*host) {}, nil, "igb", refuse.DriverNotLoaded, "is not loaded"},
 		"no device": {func(h *host) {
 			h.AddModule("virtio_net", kpatchtest.BuildID("x"))
 			h.Bind("virtio_net", "virtio_net")
-		}, HostOptions{}, "virtio_net", refuse.DriverNotLoaded, "no device is bound"},
+		}, nil, "virtio_net", refuse.DriverNotLoaded, "no device is bound"},
 		"a disk": {func(h *host) {
 			h.AddModule("virtio_blk", kpatchtest.BuildID("x"))
 			h.put("/sys/devices/pci0000:00/0000:00:04.0/block/vda/size", "1")
 			h.Bind("virtio_blk", "virtio_blk", "0000:00:04.0")
-		}, HostOptions{}, "virtio-blk", refuse.NoShadowClass, "a disk"},
+		}, nil, "virtio-blk", refuse.NoShadowClass, "a disk"},
 		"a disk controller": {func(h *host) {
 			h.AddModule("ahci", kpatchtest.BuildID("x"))
 			h.put("/sys/devices/pci0000:00/0000:00:04.0/ata1/ata_port/ata1/port_no", "1")
 			h.Bind("ahci", "ahci", "0000:00:04.0")
-		}, HostOptions{}, "ahci", refuse.NoShadowClass, "a disk controller"},
+		}, nil, "ahci", refuse.NoShadowClass, "a disk controller"},
 		"sound": {func(h *host) {
 			h.AddModule("snd_ens1370", kpatchtest.BuildID("x"))
 			h.put("/sys/devices/pci0000:00/0000:00:04.0/sound/card0/id", "1")
 			h.Bind("snd_ens1370", "snd_ens1370", "0000:00:04.0")
-		}, HostOptions{}, "snd_ens1370", refuse.NoShadowClass, "a sound card"},
+		}, nil, "snd_ens1370", refuse.NoShadowClass, "a sound card"},
 		"something else": {func(h *host) {
 			h.AddModule("i2c_piix4", kpatchtest.BuildID("x"))
 			h.put("/sys/devices/pci0000:00/0000:00:04.0/modalias", "pci:x")
 			h.Bind("i2c_piix4", "piix4_smbus", "0000:00:04.0")
-		}, HostOptions{}, "i2c_piix4", refuse.NoShadowClass, "does not know"},
-		"CAN":      {func(h *host) { h.put("/sys/"+nic+"/net/eth0/type", "280\n") }, HostOptions{}, "e1000", refuse.NoShadowClass, "not an Ethernet card"},
-		"wireless": {func(h *host) { h.put("/sys/"+nic+"/net/eth0/phy80211/index", "0") }, HostOptions{}, "e1000", refuse.DriverUses, "wireless"},
+		}, nil, "i2c_piix4", refuse.NoShadowClass, "does not know"},
+		"CAN":      {func(h *host) { h.put("/sys/"+nic+"/net/eth0/type", "280\n") }, nil, "e1000", refuse.NoShadowClass, "not an Ethernet card"},
+		"wireless": {func(h *host) { h.put("/sys/"+nic+"/net/eth0/phy80211/index", "0") }, nil, "e1000", refuse.DriverUses, "wireless"},
 		"untested": {func(h *host) {
 			h.AddModule("igb", kpatchtest.BuildID("x"))
 			h.put("/sys/devices/pci0000:00/0000:00:04.0/net/eth1/type", "1")
 			h.Bind("igb", "igb", "0000:00:04.0")
-		}, HostOptions{}, "igb", refuse.DriverUntested, "tested are e1000, virtio_net"},
-		"livepatch": {func(h *host) { h.AddForeign("vendor", "e1000", "e1000_up") }, HostOptions{}, "e1000", refuse.DriverPatched, "vendor"},
-		"VFs":       {func(h *host) { h.put("/sys/"+nic+"/sriov_numvfs", "4\n") }, HostOptions{}, "e1000", refuse.DriverVFs, "4 virtual functions"},
+		}, nil, "igb", refuse.DriverUntested, "tested are e1000, virtio_net"},
+		"livepatch": {func(h *host) { h.AddForeign("vendor", "e1000", "e1000_up") }, nil, "e1000", refuse.DriverPatched, "vendor"},
+		"VFs":       {func(h *host) { h.put("/sys/"+nic+"/sriov_numvfs", "4\n") }, nil, "e1000", refuse.DriverVFs, "4 virtual functions"},
 		"auxiliary": {func(h *host) {
 			h.put("/sys/"+nic+"/mlx5_core.eth.0/uevent", "")
 			h.link("/sys/"+nic+"/mlx5_core.eth.0", "/sys/bus/auxiliary/devices/mlx5_core.eth.0")
-		}, HostOptions{}, "e1000", refuse.DriverChildren, "mlx5_core.eth.0"},
-		"RDMA":      {func(h *host) { h.put("/sys/"+nic+"/infiniband/mlx5_0/node_type", "") }, HostOptions{}, "e1000", refuse.DriverChildren, "RDMA"},
-		"page pool": {func(h *host) { h.put("/sys/"+nic+"/iommu_group/type", "DMA-FQ\n") }, HostOptions{Images: []*Image{image(t, pool)}}, "e1000", refuse.DriverPagePool, "DMA-FQ"},
+		}, nil, "e1000", refuse.DriverChildren, "mlx5_core.eth.0"},
+		"RDMA": {func(h *host) { h.put("/sys/"+nic+"/infiniband/mlx5_0/node_type", "") }, nil, "e1000", refuse.DriverChildren, "RDMA"},
 		"root over nfs": {func(h *host) {
 			h.put("/proc/1/mountinfo", "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n26 1 0:22 / / rw - nfs4 10.0.0.1:/srv/root rw,vers=4.2,addr=10.0.0.1\n")
-		}, HostOptions{Missing: []string{"modprobe", "e1000.ko"}}, "e1000", refuse.DriverRoot, "nfs4 from 10.0.0.1:/srv/root comes over a network device that cannot be told, and these are not in memory: modprobe, e1000.ko"},
+		}, []string{"modprobe", "e1000.ko"}, "e1000", refuse.DriverRoot, "nfs4 from 10.0.0.1:/srv/root comes over a network device that cannot be told, and these are not in memory: modprobe, e1000.ko"},
 		"root on iSCSI below LVM": {func(h *host) {
 			h.put("/sys/devices/platform/host2/session1/target2:0:0/2:0:0:1/block/sdb/sdb2/partition", "2")
 			h.put("/sys/class/iscsi_connection/connection1:0/persistent_address", "10.0.0.9\n")
@@ -149,17 +147,22 @@ func TestHostRefused(t *testing.T) {
 			h.link("/sys/devices/platform/host2/session1/target2:0:0/2:0:0:1/block/sdb/sdb2", "/sys/devices/virtual/block/dm-0/slaves/sdb2")
 			h.link("/sys/devices/virtual/block/dm-0", "/sys/dev/block/253:0")
 			h.put("/proc/1/mountinfo", "25 1 253:0 / / rw - ext4 /dev/mapper/vg-root rw\n")
-		}, HostOptions{Missing: []string{"x"}}, "e1000", refuse.DriverRoot, "the iSCSI disk sdb"},
+		}, []string{"x"}, "e1000", refuse.DriverRoot, "the iSCSI disk sdb"},
 		"usr on NVMe over TCP, btrfs": {func(h *host) {
 			h.put("/sys/devices/virtual/nvme-subsystem/nvme-subsys3/nvme3n1/size", "1")
 			h.link("/sys/devices/virtual/nvme-subsystem/nvme-subsys3/nvme3n1", "/sys/class/block/nvme3n1")
 			h.put("/sys/class/nvme-subsystem/nvme-subsys3/nvme7/transport", "tcp\n")
 			h.put("/proc/1/mountinfo", "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n26 1 0:31 / /usr rw - btrfs /dev/nvme3n1 rw\n")
-		}, HostOptions{Missing: []string{"x"}}, "e1000", refuse.DriverRoot, "the NVMe disk nvme3n1 (tcp)"},
+		}, []string{"x"}, "e1000", refuse.DriverRoot, "the NVMe disk nvme3n1 (tcp)"},
 	} {
 		h := newHost(t)
 		c.prepare(h)
-		_, l, err := Host(t.Context(), h.k, c.module, c.opt)
+		f, l, err := Host(t.Context(), h.k, c.module, HostOptions{})
+		if err == nil && c.missing != nil {
+			var more []Finding
+			more, err = CheckRoot(h.k, f, c.missing)
+			l = append(l, more...)
+		}
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -184,15 +187,24 @@ func TestRootElsewhere(t *testing.T) {
 	} {
 		h := newHost(t)
 		h.put("/proc/1/mountinfo", mounts)
-		if _, l, err := Host(t.Context(), h.k, "e1000", HostOptions{Missing: []string{"x"}}); err != nil || len(reasons(l)) > 0 {
+		if l, err := CheckRoot(h.k, h.facts(), []string{"x"}); err != nil || len(l) > 0 {
 			t.Errorf("%s: %v, %q", name, err, reasons(l))
 		}
 	}
 	h := newHost(t)
 	h.put("/proc/1/mountinfo", "25 1 0:22 / / rw - nfs 10.0.0.1:/ rw,addr=10.0.0.1\n")
-	if _, l, err := Host(t.Context(), h.k, "e1000", HostOptions{}); err != nil || len(reasons(l)) > 0 {
+	if l, err := CheckRoot(h.k, h.facts(), nil); err != nil || len(l) > 0 {
 		t.Errorf("all in memory: %v, %q", err, reasons(l))
 	}
+}
+
+func (h *host) facts() *Facts {
+	h.t.Helper()
+	f, l, err := Host(h.t.Context(), h.k, "e1000", HostOptions{})
+	if err != nil || len(reasons(l)) > 0 {
+		h.t.Fatalf("%v, %q", err, reasons(l))
+	}
+	return f
 }
 
 func TestUntestedDriver(t *testing.T) {

@@ -29,8 +29,8 @@ func installed(t *testing.T) *kpatch.Kernel {
 	}
 	fake := kpatchtest.New(root)
 	fake.RemoveModule("e1000")
-	link(t, filepath.Dir(pkg.Modules()), root+"/lib/modules")
-	link(t, pkg.Vmlinuz(), root+"/boot/vmlinuz-"+pkg.Release)
+	symlink(t, filepath.Dir(pkg.Modules()), root+"/lib/modules")
+	symlink(t, pkg.Vmlinuz(), root+"/boot/vmlinuz-"+pkg.Release)
 	for module, alias := range map[string]string{"e1000": "pci:v00008086d0000100Esv00001AF4sd00001100bc02sc00i00", "virtio_net": "virtio:d00000001v00001AF4"} {
 		file, err := kmodule.Read(filepath.Join(pkg.Modules(), "kernel", map[string]string{"e1000": "drivers/net/ethernet/intel/e1000/e1000.ko", "virtio_net": "drivers/net/virtio_net.ko"}[module]))
 		if err != nil {
@@ -49,7 +49,7 @@ func installed(t *testing.T) *kpatch.Kernel {
 	return &kpatch.Kernel{Root: root, Sys: fake}
 }
 
-func link(t *testing.T, from, to string) {
+func symlink(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		t.Fatal(err)

@@ -25,29 +25,32 @@ type remote struct {
 	server netip.Addr
 }
 
-// checkRoot refuses the replacement of the driver over which the root file system
-// comes, if something would have to be read from it meanwhile.
-func checkRoot(l *findings, k *kpatch.Kernel, f *Facts, missing []string) error {
+// CheckRoot finds reasons against the replacement of the driver over which the root
+// file system comes, if something would have to be read from it meanwhile: missing
+// names what is not in memory. It needs root for the route, which is looked up in the
+// network namespace of the first process. f is what Host gave.
+func CheckRoot(k *kpatch.Kernel, f *Facts, missing []string) ([]Finding, error) {
 	if len(missing) == 0 {
-		return nil
+		return nil, nil
 	}
+	var l findings
 	for _, at := range []string{"/", "/usr"} {
 		r, err := remoteMount(k, at)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if r == nil {
 			continue
 		}
 		on, err := comesOver(k, f, r)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		if on != "" {
 			l.refuse(refuse.DriverRoot, at, "%s comes over %s, and these are not in memory: %s", r.what, on, some(missing))
 		}
 	}
-	return nil
+	return l, nil
 }
 
 // networkTypes are file systems whose server is a host, by the name in mountinfo;

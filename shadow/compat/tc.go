@@ -99,23 +99,33 @@ func filters(c *netlink.Conn, l *Link, parent uint32) error {
 		return nil
 	}
 	for _, m := range msgs {
-		_, _, _, err := parseTc(m.Data, func(kind string, ad *netlink.AttributeDecoder) {
-			want, known := flagsOf[kind]
-			if ad.Type() != tcaOptions || !known {
-				return
-			}
-			ad.Nested(func(o *netlink.AttributeDecoder) error {
-				for o.Next() {
-					if o.Type() == want && o.Uint32()&flagInHW != 0 {
-						l.Offloads = append(l.Offloads, "filter "+kind)
-					}
-				}
-				return o.Err()
-			})
-		}, l.Index)
+		kind, err := inHardware(m.Data, l.Index)
 		if err != nil {
 			return fmt.Errorf("listing filters of %s: %w", l.Name, err)
 		}
+		if kind != "" {
+			l.Offloads = append(l.Offloads, "filter "+kind)
+		}
 	}
 	return nil
+}
+
+// inHardware gives the kind of a filter if it is one of the device's that the hardware
+// carries out, else nothing.
+func inHardware(msg []byte, index uint32) (found string, err error) {
+	_, _, _, err = parseTc(msg, func(kind string, ad *netlink.AttributeDecoder) {
+		want, known := flagsOf[kind]
+		if ad.Type() != tcaOptions || !known {
+			return
+		}
+		ad.Nested(func(o *netlink.AttributeDecoder) error {
+			for o.Next() {
+				if o.Type() == want && o.Uint32()&flagInHW != 0 {
+					found = kind
+				}
+			}
+			return o.Err()
+		})
+	}, index)
+	return found, err
 }
