@@ -41,7 +41,8 @@ type charge struct {
 // that the kernel wakes when the one that replaces a driver dies or falls silent.
 type guardian struct{ cmd *exec.Cmd }
 
-const guardianPatience = 10 * time.Second
+// guardianPatience is long: nothing has been stopped yet.
+const guardianPatience = time.Minute
 
 func startGuardian(ctx context.Context, x *exchange) (*guardian, error) {
 	const doing = "starting the guardian"
