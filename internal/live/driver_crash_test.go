@@ -86,8 +86,9 @@ func (h *driverCrash) attempt(at int, by string) ([]string, *lab.Result, error) 
 	return strings.Split(h.sh("cat /tmp/points"), "\n"), r, nil
 }
 
-// settled waits until a driver is at work and the change has ended, by itself, and
-// says which version it is.
+// settled waits until a driver is at work and nothing more is under way, by itself, and
+// says which version it is. A change that was interrupted before anything was stopped
+// may still be open in the journal: recovery ends that.
 func (h *driverCrash) settled(limit time.Duration) (version string, took time.Duration, err error) {
 	h.t.Helper()
 	begin := time.Now()
@@ -97,8 +98,13 @@ func (h *driverCrash) settled(limit time.Duration) (version string, took time.Du
 			return "", 0, err
 		}
 		out := string(r.Stdout)
-		ready := r.Code == 0 && !strings.Contains(out, `"open"`) && !strings.Contains(out, `"session"`) && strings.Contains(out, "LOWER_UP")
+		ready := r.Code == 0 && !strings.Contains(out, `"session":`) && strings.Contains(out, "LOWER_UP")
 		took = time.Since(begin)
+		if ready && strings.Contains(out, `"open"`) {
+			if r := h.sh("lupatch recover; lupatch status --json"); strings.Contains(r, `"open"`) {
+				return "", took, fmt.Errorf("recovery leaves something open:\n%s", r)
+			}
+		}
 		switch {
 		case ready && strings.HasSuffix(out, h.old):
 			return "old", took, nil
