@@ -34,6 +34,8 @@ type Status struct {
 	Units []UnitStatus `json:"units"`
 	// Updates in force, the newest first.
 	Updates []UpdateStatus `json:"updates"`
+	// Drivers are those that were replaced whole.
+	Drivers []DriverStatus `json:"drivers,omitempty"`
 	// Foreign are livepatches that lupatch did not load.
 	Foreign []kpatch.Livepatch `json:"foreign"`
 	// Resident are modules left in memory by rollbacks: disabled and harmless.
@@ -100,6 +102,9 @@ func (h *Host) Status(ctx context.Context) (*Status, error) {
 	out := &Status{Release: state.Release, Units: []UnitStatus{}, Updates: []UpdateStatus{}, Foreign: []kpatch.Livepatch{}, Resident: []UpdateStatus{}}
 	out.Foreign = append(out.Foreign, state.Foreign...)
 	out.Missing = state.Missing()
+	if out.Drivers, err = h.drivers(); err != nil {
+		return nil, err
+	}
 	mem := out.remember(h)
 	out.Forced = h.allForced()
 	out.health(h.Kernel)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/update"
 )
 
@@ -220,4 +221,45 @@ func (h *host) rollbackDriver(c *cli.Context, name string, opt update.Options) e
 		return h.tellDriver(c, r, false, "would_roll_back", "can be taken back")
 	}
 	return h.tellDriver(c, r, false, "rolled_back", "taken back")
+}
+
+func (h *host) planDriver(c *cli.Context, file string) error {
+	var opt update.Options
+	if err := driverOptions(c, &opt, "plan"); err != nil {
+		return err
+	}
+	p, err := h.update().PlanDriver(c.Context, file, opt)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		err = printJSON(h.out, p)
+	} else {
+		printDriverPlan(h.out, p)
+	}
+	if err == nil && p.Refused != nil {
+		err = cli.Exit("", refuse.ExitCode)
+	}
+	return err
+}
+
+func printDriverPlan(w io.Writer, p *update.DriverPlan) {
+	fmt.Fprintf(w, "%s replaces the driver %s: version %d (build id %.12s…) → %d (%.12s…)\n", p.Update, p.Module, p.From.Version, p.From.BuildID, p.To.Version, p.To.BuildID)
+	if len(p.Devices) > 0 {
+		fmt.Fprintf(w, "interfaces that stand still meanwhile: %s\n", strings.Join(p.Devices, ", "))
+	}
+	if p.Params != "" {
+		fmt.Fprintf(w, "parameters: %s\n", p.Params)
+	}
+	if len(p.Load) > 0 {
+		fmt.Fprintf(w, "modules loaded before it: %s\n", strings.Join(p.Load, ", "))
+	}
+	for _, n := range p.Notes {
+		fmt.Fprintf(w, "  %s\n", n)
+	}
+	if r := p.Refused; r != nil {
+		fmt.Fprintf(w, "would be refused (%s): %s\nremedy: %s\n", r.ID, oneLine(r.Detail), oneLine(r.Advice()))
+		return
+	}
+	fmt.Fprintln(w, "would be tried; what the new driver offers shows when it registers its devices, and less than before takes it back")
 }

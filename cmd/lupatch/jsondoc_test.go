@@ -74,6 +74,7 @@ var answers = []answer{
 		*update.Plan
 		alreadyRun
 	}{}},
+	{"plan", "What the replacement of a driver would meet; exit code 3 if it would be refused.", update.DriverPlan{}},
 	{"apply", "All updates are in force.", struct {
 		// In the order given.
 		Applied []update.Result `json:"applied"`

@@ -34,9 +34,11 @@ not leave, so that it would be taken back at the deadline.
 Examples:
    lupatch plan fix.ko
    lupatch plan --json fix.ko | jq -r .expected
-   lupatch plan --watch 30s fix.ko    watch tasks for longer`,
+   lupatch plan --watch 30s fix.ko    watch tasks for longer
+   lupatch plan e1000.ko              what replacing that driver would meet`,
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "watch", Value: 2 * time.Second, Usage: "how long (`TIME`) tasks are watched"},
+			untestedFlag,
 			jsonFlag,
 		},
 		Action: func(c *cli.Context) error {
@@ -48,6 +50,11 @@ Examples:
 				return &usageError{fmt.Sprintf("tasks are watched for %s at least", interval), "plan"}
 			}
 			files := c.Args().Slice()
+			if driver, err := driverAmong(files); err != nil {
+				return err
+			} else if driver {
+				return h.planDriver(c, files[0])
+			}
 			p, err := h.update().Plan(c.Context, files, update.PlanOptions{Looks: int(c.Duration("watch") / interval), Interval: interval})
 			if err != nil {
 				return err

@@ -66,7 +66,7 @@ Examples:
 }
 
 func printStatus(w io.Writer, s *update.Status) {
-	if len(s.Updates)+len(s.Foreign)+len(s.Resident) == 0 {
+	if len(s.Updates)+len(s.Foreign)+len(s.Resident)+len(s.Drivers) == 0 {
 		fmt.Fprintf(w, "kernel %s: as shipped, no livepatch\n", s.Release)
 	} else {
 		fmt.Fprintf(w, "kernel %s\n", s.Release)
@@ -82,6 +82,9 @@ func printStatus(w io.Writer, s *update.Status) {
 				}
 				t.AppendRow(table.Row{c.Unit, c.Version, u.Module, state, ago(u.Since), few(c.Functions)})
 			}
+		}
+		for _, d := range s.Drivers {
+			t.AppendRow(table.Row{d.Module, d.Version, d.Update, "driver replaced", ago(d.Since), "all"})
 		}
 		for _, p := range s.Foreign {
 			for _, o := range p.Objects {
