@@ -8,6 +8,8 @@
 # make evidence-corpus CORPUS=DIR [N=60]   what share of real fixes becomes an update
 # make evidence-crash   kill -9 and power-off at every record of the journal
 # make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
+# make evidence-shadow [RUN=EXPR]   drivers replaced under load
+# make evidence-shadow-crash        lupatch ended while it replaces one
 # make evidence-quiesce                    tasks in the way: foretold, and then waited for
 #
 # Nothing but Debian packages and Go modules is fetched. Caches are kept below
@@ -28,7 +30,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio openssl e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce
+.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce evidence-shadow evidence-shadow-crash
 
 build: bin/lupatch
 
@@ -121,6 +123,18 @@ evidence-differ: deps
 evidence-crash: deps
 	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_EVIDENCE_CRASH="$(CURDIR)/docs/evidence/crash-%-$(KERNEL).tsv" \
 	    $(GO) test ./internal/live -run '^TestCrash$$' -count=1 -timeout 4h -v
+
+# Drivers replaced again and again, some hours; each run is a row, and a row that is
+# there for this tree is not measured again. RUN='many e1000' is one of them.
+RUN ?= .
+evidence-shadow: deps
+	$(GO) build -buildvcs=false -trimpath -tags crashpoints -o bin/lupatch-points ./cmd/lupatch
+	$(GO) build -buildvcs=false -o bin/shadow ./internal/evidence/shadow
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" bin/shadow -table docs/evidence/shadow-runs.tsv -run '$(RUN)'
+
+evidence-shadow-crash: deps
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_EVIDENCE_SHADOW_CRASH="$(CURDIR)/docs/evidence/shadow-crash-%-$(KERNEL).tsv" \
+	    $(GO) test ./internal/live -run '^TestDriverKilled$$' -count=1 -timeout 4h -v
 
 # For hosts without a package: the program and its units, which are not enabled.
 DESTDIR ?=
