@@ -122,6 +122,15 @@ func (s *Session) Restore(ctx context.Context, k *kpatch.Kernel, old *Version) e
 }
 
 func (s *Session) restore(ctx context.Context, k *kpatch.Kernel, old *Version) error {
+	list, err := s.All()
+	if err != nil {
+		return err
+	}
+	for _, d := range list {
+		if d.State == Lost {
+			return fmt.Errorf("%s is lost until the next boot", d.Name)
+		}
+	}
 	id, err := k.ModuleBuildID(s.Module)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -111,16 +111,10 @@ int lu_net_attach(struct lu_work *w)
 #endif
 	if (!err)
 		err = lu_net_open(d);
-	if (err) {
-		/* Still bound, impersonated again: the way back is to unbind it. */
-		lu_net_rxq_groups(d, false);
-		lu_net_impersonate(d);
-		if (d->was_carrier)
-			clear_bit(__LINK_STATE_NOCARRIER, &dev->state);
-		if (dev->flags & IFF_UP)
-			set_bit(__LINK_STATE_START, &dev->state);
-		lu_state(d, LU_STOPPED);
-	}
+	if (err)
+		lu_net_back(d);
+	else if (d->lost)
+		netdev_features_change(dev);	/* whoever is on top of it has a copy */
 	d->s->window = NULL;
 	lu_rtnl_put(d->s);
 	return err;

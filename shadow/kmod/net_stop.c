@@ -41,6 +41,8 @@ void lu_net_impersonate(struct lu_dev *d)
 	WRITE_ONCE(dev->netdev_ops, &lu_idle_ndo);
 	WRITE_ONCE(dev->ethtool_ops, &d->idle_eth);
 	netif_tx_unlock_bh(dev);
+	if (dev->watchdog_timeo != LU_IDLE_WATCHDOG)
+		d->watchdog_timeo = dev->watchdog_timeo;
 	dev->watchdog_timeo = LU_IDLE_WATCHDOG;
 	synchronize_net();
 }
@@ -118,7 +120,8 @@ int lu_net_stop(struct lu_work *w)
 	__dev_mc_unsync(dev, NULL);
 	netif_addr_unlock_bh(dev);
 #ifdef LU_HAVE_RXQ_GROUP
-	d->rxq_groups = dev->sysfs_rx_queue_group;
+	d->group = dev->sysfs_rx_queue_group;
+	d->rxq_groups = d->group;
 #endif
 	lu_net_rxq_groups(d, false);
 	netpoll_poll_enable(dev);
@@ -131,12 +134,34 @@ int lu_net_stop(struct lu_work *w)
 int lu_net_resume(struct lu_work *w)
 {
 	struct lu_dev *d = w->d;
+	struct net_device *dev = d->dev;
 	int err;
 
 	lu_rtnl_get(d->s);
+	dev->watchdog_timeo = d->watchdog_timeo;
+#ifdef LU_HAVE_RXQ_GROUP
+	dev->sysfs_rx_queue_group = d->group;
+#endif
+	lu_net_rxq_groups(d, true);
 	err = lu_net_open(d);
+	if (err)
+		lu_net_back(d);
 	lu_rtnl_put(d->s);
 	return err;
+}
+
+/* After an ndo_open that failed: bound, and impersonated again. */
+void lu_net_back(struct lu_dev *d)
+{
+	struct net_device *dev = d->dev;
+
+	lu_net_rxq_groups(d, false);
+	lu_net_impersonate(d);
+	if (d->was_carrier)
+		clear_bit(__LINK_STATE_NOCARRIER, &dev->state);
+	if (dev->flags & IFF_UP)
+		set_bit(__LINK_STATE_START, &dev->state);
+	lu_state(d, LU_STOPPED);
 }
 
 /* unregister_netdevice() calls this of a driver; rtnl is held by somebody for it. */

@@ -253,10 +253,15 @@ int lu_rebind_all(struct lu_session *s, struct lu_result *r)
 int lu_session_give_up(struct lu_session *s)
 {
 	struct lu_result r = { };
+	bool lost = false;
 	unsigned int i;
 
+	for (i = 0; i < s->n; i++)
+		lost |= READ_ONCE(s->d[i]->state) == LU_LOST;
 	lu_resume_all(s);
-	lu_rebind_all(s, &r);
+	/* A driver that killed one task would kill this one. */
+	if (!lost)
+		lu_rebind_all(s, &r);
 	/* What has been taken is attached by the thread before this is done. */
 	lu_thread_do(s, NULL, lu_net_release_all, NULL);
 	for (i = 0; i < s->n; i++)

@@ -93,6 +93,8 @@ struct lu_dev {
 	/* of the driver that is bound */
 	const struct net_device_ops *driver_ndo;
 	const struct ethtool_ops *driver_eth;
+	int watchdog_timeo;
+	const struct attribute_group *group;	/* of receive queues, the driver's */
 	bool rxq_groups;		/* the driver's attributes of queues are there */
 	bool uninit;			/* its ndo_init was called, ndo_uninit was not */
 	struct ethtool_ops idle_eth;	/* what the impersonator offers */
@@ -274,6 +276,7 @@ int lu_net_attach(struct lu_work *w);
 int lu_net_take_back(struct lu_work *w);
 int lu_net_uninit(struct lu_work *w);
 int lu_net_open(struct lu_dev *d);
+void lu_net_back(struct lu_dev *d);
 int lu_net_give_up(struct lu_work *w);
 int lu_net_check(struct lu_dev *d);
 int lu_net_release_all(struct lu_work *w);

@@ -84,8 +84,9 @@ static void window(struct lu_session *s)
 		lu_guard_off();
 		s->window = NULL;
 		d->prober = NULL;
-		netif_carrier_off(d->dev);
 		lu_state(d, LU_LOST);
+		WRITE_ONCE(d->held, false);
+		netif_carrier_off(d->dev);	/* for bonds and routes that can do without */
 		__module_get(THIS_MODULE);
 		lu_event(d, LU_EV_DIED, 0, "the task that probed the driver died in it: its locks stay held until the next boot");
 		lu_rtnl_put(s);
