@@ -98,7 +98,7 @@ func (x *exchange) transfer(ctx context.Context) error {
 		if e.Kind == shadow.EventReplay || e.Kind == shadow.EventNote {
 			x.result.Warnings = append(x.result.Warnings, x.told(e))
 		}
-		if e.Kind == shadow.EventLost && x.opt.Lenient {
+		if e.Kind == shadow.EventLost && x.opt.Lenient && !x.cut {
 			x.result.Warnings = append(x.result.Warnings, x.told(e))
 		}
 	}
