@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -156,12 +157,16 @@ func driverCrashes(t *testing.T, by string, results *record.Table) {
 		t.Fatalf("%v %+v", err, r)
 	}
 	h.new = h.driverID(h.c)
-	// Half of the points of a sample are those in which there is no driver.
 	draw, tried, got := rand.New(rand.NewPCG(sampleSeed, 5)), 0, map[string]int{}
-	share := map[string]int{"kill": 8, "power": 3}[by]
+	sample := map[string][]string{
+		"kill":  {"after driver impersonated done", "after driver disabled done", "after driver initialised done", "after driver installed done"},
+		"power": {"after driver disabled done", "after driver installed done"},
+	}[by]
+	const drawn = 3 // more of those killed
 	for at, point := range points {
 		key := fmt.Sprintf("%s %02d %s", filepath.Base(h.file), at+1, point)
-		if results == nil && draw.IntN(len(points)) >= share || results != nil && results.Has(key) {
+		chosen := slices.Contains(sample, point) || by == "kill" && draw.IntN(len(points)) < drawn
+		if results == nil && !chosen || results != nil && results.Has(key) {
 			continue
 		}
 		if version, _, err := h.settled(killedWithin); err != nil {
