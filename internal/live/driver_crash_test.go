@@ -56,7 +56,9 @@ func (h *driverCrash) power() {
 	}
 	h.file = "/root/" + h.c.module + ".ko"
 	h.guest = guest{labtest.Boot(h.t, lab.Config{
-		NICs: []lab.NIC{{Model: h.c.model}}, NoDrivers: true, Modules: []string{"virtio_blk", "ext4"},
+		// kmod's modprobe prefers what is in updates/, busybox's does not.
+		Packages: []string{"kmod"},
+		NICs:     []lab.NIC{{Model: h.c.model}}, NoDrivers: true, Modules: []string{"virtio_blk", "ext4"},
 		Disks: []lab.Disk{{Model: "virtio", Image: h.image}},
 		Files: []lab.File{{Path: "/root/lupatch_shadow.ko", Host: ko}, {Path: "/root/lupatch-crash", Host: crashing(h.t), Mode: 0o755},
 			{Path: h.file, Host: shadowtest.Driver(h.t, driverKernel, h.c.module, shadowtest.Newer)}},
