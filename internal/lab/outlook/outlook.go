@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/lupatch/lupatch/internal/lab"
 )
@@ -25,6 +26,9 @@ type Outlook struct {
 	// Counters are numbers that only grow ("eth0: sysfs statistics/rx_bytes").
 	Counters map[string]uint64 `json:"counters"`
 }
+
+// takeTimeout: some hundred programs are run, on an emulated processor.
+const takeTimeout = 4 * time.Minute
 
 // mark separates sections in what the script prints, and is in none of them.
 const mark = "@@outlook@@ "
@@ -41,13 +45,18 @@ func Take(ctx context.Context, h *lab.Host, names ...string) (*Outlook, error) {
 	}
 	for _, name := range names {
 		for _, s := range perInterface {
-			add(name+": "+s.title(), s, strings.ReplaceAll(s.command, "DEV", name))
+			command := strings.ReplaceAll(s.command, "DEV", name)
+			if strings.HasPrefix(command, "ethtool ") {
+				// Of VLANs and bridges it has nothing to say that is not the card's.
+				command = "test ! -e /sys/class/net/" + name + "/device || " + command
+			}
+			add(name+": "+s.title(), s, command)
 		}
 	}
 	for _, s := range perHost {
 		add(s.title(), s, s.command)
 	}
-	r, err := h.Sh(ctx, script.String())
+	r, err := h.Run(ctx, lab.Cmd{Argv: []string{"sh", "-c", script.String()}, Timeout: takeTimeout})
 	if err != nil {
 		return nil, fmt.Errorf("recording what others see: %w", err)
 	}
