@@ -40,7 +40,7 @@ func (s *Session) Load(ctx context.Context, k *kpatch.Kernel, v *Version) ([]*De
 	go func() {
 		// A probe that dies of an Oops takes its thread along.
 		runtime.LockOSThread()
-		loaded <- k.LoadModule(context.WithoutCancel(ctx), v.Image, v.Params)
+		loaded <- insert(context.WithoutCancel(ctx), k, v)
 	}()
 	// The system call returns when the probes have, but for those that run later.
 	select {
@@ -53,6 +53,23 @@ func (s *Session) Load(ctx context.Context, k *kpatch.Kernel, v *Version) ([]*De
 	return s.Wait(ctx, from, State.Driven, func(st State) bool {
 		return st == Alone || st == Stopped || st == Lost || st == GivenUp
 	})
+}
+
+// busyPatience is how long others may come between with modules of the same name.
+const busyPatience = 5 * time.Second
+
+// insert loads the image. While the kernel is about to turn somebody else's module of
+// that name away, it says to everybody that it is busy (add_unformed_module in
+// kernel/module/main.c of 6.2, also in 6.1.170); such an attempt lasts milliseconds.
+func insert(ctx context.Context, k *kpatch.Kernel, v *Version) error {
+	deadline := time.Now().Add(busyPatience)
+	for {
+		err := k.LoadModule(ctx, v.Image, v.Params)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(time.Millisecond) // nobody tells when it is over
+	}
 }
 
 // died is closed when the probing task has died or ctx has ended.

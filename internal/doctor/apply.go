@@ -34,6 +34,7 @@ func (h *Host) apply(ctx context.Context, r *Report) {
 		r.add(Apply, "kernel log", OK, "/dev/kmsg can be read", "")
 	}
 	h.probation(r)
+	h.shadow(r)
 }
 
 func (h *Host) livepatch(ctx context.Context, r *Report) {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/lupatch/lupatch/bpf"
 	"github.com/lupatch/lupatch/kpatch"
+	"github.com/lupatch/lupatch/shadow"
 )
 
 // Status of a check.
@@ -92,12 +93,14 @@ type Host struct {
 	PossibleCPUs func() (int, error)
 	// Capturing is the state of what `lupatch watch` starts.
 	Capturing func() (*bpf.Capturing, error)
+	// Shadow asks lupatch_shadow; fs.ErrNotExist if it is not loaded.
+	Shadow func() (*shadow.Info, error)
 }
 
 // This gives the host this process runs on.
 func This(kernel *kpatch.Kernel) *Host {
 	h := &Host{Kernel: kernel, Run: run, LookPath: exec.LookPath, Capabilities: capabilities,
-		Features: bpf.Features, Mounted: bpf.Mounted, PossibleCPUs: bpf.PossibleCPUs, Capturing: bpf.CaptureState}
+		Features: bpf.Features, Mounted: bpf.Mounted, PossibleCPUs: bpf.PossibleCPUs, Capturing: bpf.CaptureState, Shadow: askShadow}
 	if dir, err := os.UserCacheDir(); err == nil {
 		h.CacheDir = filepath.Join(dir, "lupatch")
 	}

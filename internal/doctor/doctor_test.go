@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,8 +15,10 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/lupatch/lupatch/bpf"
+	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/kpatch/kpatchtest"
+	"github.com/lupatch/lupatch/shadow"
 )
 
 const debianVersion = "Linux version 6.1.0-47-amd64 (debian-kernel@lists.debian.org) (gcc-12 (Debian 12.2.0-14+deb12u1) 12.2.0, GNU ld (GNU Binutils for Debian) 2.40) #1 SMP PREEMPT_DYNAMIC Debian 6.1.170-3 (2026-04-01)\n"
@@ -41,6 +44,7 @@ func healthy(t *testing.T) *Host {
 		Mounted:      func() (bool, error) { return true, nil },
 		PossibleCPUs: func() (int, error) { return 4, nil },
 		Capturing:    func() (*bpf.Capturing, error) { return &bpf.Capturing{}, nil },
+		Shadow:       func() (*shadow.Info, error) { return nil, fs.ErrNotExist },
 	}
 	h.put(t, "/proc/version", debianVersion)
 	h.put(t, "/usr/include/libelf.h", "")
@@ -141,6 +145,16 @@ func TestFindings(t *testing.T) {
 				return []bpf.Feature{{Name: "tracing programs", Since: "5.5", Err: os.ErrPermission}}
 			}
 		}, "tracing programs", Warn, "could not be tried", true, true},
+		"shadow loaded": {func(_ *testing.T, h *Host) {
+			h.Shadow = func() (*shadow.Info, error) {
+				return &shadow.Info{Hooks: []shadow.Hook{{Name: "alloc_netdev_mqs", Enabled: true}, {Name: "rtnl_lock"}, {Name: "free_netdev", Enabled: true}}}, nil
+			}
+		}, "shadow", OK, "it hooks alloc_netdev_mqs, free_netdev; no packet", true, true},
+		"other shadow": {func(_ *testing.T, h *Host) {
+			h.Shadow = func() (*shadow.Info, error) {
+				return nil, refuse.New(refuse.ShadowMissing, "lupatch_shadow", "speaks version 7")
+			}
+		}, "shadow", Warn, "version 7", true, true},
 		"not mounted": {func(_ *testing.T, h *Host) { h.Mounted = func() (bool, error) { return false, nil } }, "BPF file system", Warn, "not mounted", true, true},
 	} {
 		t.Run(name, func(t *testing.T) {

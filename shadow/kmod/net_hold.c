@@ -48,6 +48,7 @@ void lu_net_release(struct lu_dev *d)
 	}
 	/* What was held back meanwhile, as one event. */
 	linkwatch_fire_event(dev);
+	lu_thread_wake(d->s);		/* rtnl may have been kept until now */
 }
 
 bool lu_net_held_too_long(struct lu_dev *d)
@@ -60,8 +61,10 @@ void lu_net_wait_carrier(struct lu_dev *d)
 {
 	d->held_until = jiffies + HOLD_MAX;
 	lu_state(d, LU_HELD);
-	if (!netif_carrier_ok(d->dev) && d->was_carrier && d->dev->flags & IFF_UP)
+	if (!netif_carrier_ok(d->dev) && d->was_carrier && d->dev->flags & IFF_UP) {
+		lu_net_bond_wait(d);
 		return;
+	}
 	lu_net_carrier(d);
 }
 

@@ -221,6 +221,7 @@ int lu_net_give_up(struct lu_work *w)
 	pr_err("%s: no driver took it; it is unregistered\n", dev->name);
 	d->dev = NULL;
 	netdev_put(dev, &d->tracker);
+	lu_rtnl_drop(d->s);
 	unregister_netdev(dev);
 	free_netdev(dev);
 	return 0;

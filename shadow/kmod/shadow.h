@@ -105,6 +105,8 @@ struct lu_dev {
 	bool held;			/* link events are held back */
 	bool gate;			/* packets are turned back */
 	unsigned long held_until;	/* jiffies */
+	bool keep;			/* rtnl is kept for its bond */
+	unsigned long keep_until;	/* jiffies */
 
 	struct task_struct *prober;	/* inside the probe; for comparison only */
 	struct task_struct *binder;	/* referenced: did it die? */
@@ -178,6 +180,7 @@ int lu_thread_do(struct lu_session *s, struct lu_dev *d, int (*fn)(struct lu_wor
 void lu_thread_wake(struct lu_session *s);
 void lu_rtnl_get(struct lu_session *s);
 void lu_rtnl_put(struct lu_session *s);
+void lu_rtnl_drop(struct lu_session *s);
 
 /* bus.c */
 int lu_bus_watch(struct lu_session *s);
@@ -284,6 +287,8 @@ void lu_net_impersonate(struct lu_dev *d);
 void lu_net_hold(struct net_device *dev);
 void lu_net_release(struct lu_dev *d);
 void lu_net_wait_carrier(struct lu_dev *d);
+void lu_net_bond_wait(struct lu_dev *d);
+bool lu_net_bond_waits(struct lu_session *s);
 void lu_net_carrier(struct lu_dev *d);
 void lu_net_rxq_groups(struct lu_dev *d, bool add);
 void lu_net_strip(struct lu_dev *d);

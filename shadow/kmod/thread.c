@@ -19,11 +19,18 @@ void lu_rtnl_get(struct lu_session *s)
 	s->rtnl = true;
 }
 
-void lu_rtnl_put(struct lu_session *s)
+void lu_rtnl_drop(struct lu_session *s)
 {
 	if (s->rtnl)
 		rtnl_unlock();
 	s->rtnl = false;
+}
+
+/* Where a bond must not act yet, step() drops it later. */
+void lu_rtnl_put(struct lu_session *s)
+{
+	if (!lu_net_bond_waits(s))
+		lu_rtnl_drop(s);
 }
 
 /* A net_device is given to a probe only when the one before it is settled. */
@@ -64,7 +71,7 @@ static struct lu_dev *next_device(struct lu_session *s)
 static bool due(struct lu_session *s)
 {
 	struct lu_work *w;
-	bool any = next_device(s);
+	bool any = next_device(s) || (s->rtnl && !s->window && !lu_net_bond_waits(s));
 
 	spin_lock_irq(&s->lock);
 	list_for_each_entry(w, &s->works, list)
@@ -89,12 +96,12 @@ static void window(struct lu_session *s)
 		netif_carrier_off(d->dev);	/* for bonds and routes that can do without */
 		__module_get(THIS_MODULE);
 		lu_event(d, LU_EV_DIED, 0, "the task that probed the driver died in it: its locks stay held until the next boot");
-		lu_rtnl_put(s);
+		lu_rtnl_drop(s);
 		return;
 	}
 	if (s->rtnl && time_after(jiffies, s->window_since + WINDOW_MAX)) {
 		lu_event(d, LU_EV_NOTE, 0, "the probe lasts: the network configuration is unlocked meanwhile");
-		lu_rtnl_put(s);
+		lu_rtnl_drop(s);
 	}
 }
 
@@ -103,6 +110,8 @@ static void look_after(struct lu_session *s)
 	unsigned int i;
 
 	window(s);
+	if (!s->window)
+		lu_rtnl_put(s);
 	for (i = 0; i < s->n; i++)
 		if (lu_net_held_too_long(s->d[i])) {
 			lu_event(s->d[i], LU_EV_NOTE, 0, "no carrier; packets flow without it");
@@ -148,7 +157,7 @@ static int run(void *arg)
 		step(s);
 		look_after(s);
 	}
-	lu_rtnl_put(s);
+	lu_rtnl_drop(s);
 	return 0;
 }
 

@@ -73,14 +73,25 @@ func all(ctx context.Context, o options) error {
 			r.swaps = o.swaps
 		}
 		fmt.Fprintf(os.Stderr, "%s: %d replacements of %s\n", r.name, r.swaps, r.card.module)
-		m, err := r.measure(ctx, o)
+		row, err := r.row(ctx, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.name, err)
 		}
-		fmt.Fprintf(os.Stderr, "%s\n", strings.Join(m.cells(), " | "))
-		if err := t.Put(m.cells()...); err != nil {
+		fmt.Fprintf(os.Stderr, "%s\n", strings.Join(row, " | "))
+		if err := t.Put(row...); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (r *one) row(ctx context.Context, o options) ([]string, error) {
+	if r.idle {
+		return r.measureIdle(ctx, o)
+	}
+	m, err := r.measure(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return m.cells(), nil
 }

@@ -77,7 +77,10 @@ func (r *one) measure(ctx context.Context, o options) (*measured, error) {
 			return nil, err
 		}
 	}
-	m.faults = h.Faults()
+	if m.faults = h.Faults(); len(m.faults) > 0 {
+		// Only to be looked at.
+		fmt.Fprintf(os.Stderr, "%s\n", h.Console())
+	}
 	return m, nil
 }
 

@@ -33,6 +33,7 @@ type one struct {
 	numa     bool
 	iommu    bool
 	cmdline  []string
+	idle     bool // nothing is replaced: what does the module cost?
 }
 
 // poisoned has the allocator check and poison every object. ACPI's interpreter, which
@@ -59,5 +60,6 @@ var runs = []one{
 	{name: "debug virtio_net", card: virtioNet, versions: up[:1], swaps: 40, debug: true, pads: true},
 	{name: "many virtio_net", card: virtioNet, versions: up[:1], swaps: 200},
 	{name: "many e1000", card: intel, versions: up[:1], swaps: 50},
+	{name: "idle virtio_net", card: virtioNet, idle: true},
 	{name: "load virtio_net", card: virtioNet, versions: up[:1], swaps: 200, load: true},
 }

@@ -78,9 +78,9 @@ var perInterface = []section{
 	{name: "sysfs links", command: `find /sys/class/net/DEV/ -type l -exec sh -c 'for l; do echo "$l -> $(readlink $l)"; done' sh {} +`, sorted: true},
 	{name: "sysfs", command: sysfs, sorted: true, normalise: timers,
 		counter: regexp.MustCompile(`^((?:statistics/|queues/.*/tx_timeout|carrier_).*):(\d+)$`),
-		// What the queue holds at the moment, what it has learned, and the
-		// clocks of power management.
-		drop: regexp.MustCompile(`^queues/.*/byte_queue_limits/(inflight|limit|stall_\w+):|^power/.*_time:`)},
+		// What the queue holds at the moment, what it has learned, the clocks of
+		// power management, and a bridge's addresses with their ages.
+		drop: regexp.MustCompile(`^queues/.*/byte_queue_limits/(inflight|limit|stall_\w+):|^power/.*_time:|^brforward:`)},
 	{name: "/proc/net/dev", command: "grep -w DEV: /proc/net/dev", parse: devCounters},
 	{name: "/proc/net/dev_mcast", command: "grep -w DEV /proc/net/dev_mcast", sorted: true},
 	{hardware: true, command: "ethtool DEV"},
@@ -109,8 +109,8 @@ var perHost = []section{
 	{command: "ip rule show"},
 	{name: "bonds", command: "grep -s '' /proc/net/bonding/* /dev/null", counter: regexp.MustCompile(`^(.*Failure Count): (\d+)$`)},
 	{name: "vlans", command: "cat /proc/net/vlan/config"},
-	// Address and inode of a socket name it for as long as it lives.
-	{name: "packet sockets", command: "awk '{print $1, $3, $4, $5, $6, $9}' /proc/net/packet", sorted: true},
+	// The inode of a socket names it for as long as it lives.
+	{name: "packet sockets", command: "awk '{print $3, $4, $5, $6, $9}' /proc/net/packet", sorted: true},
 }
 
 // qdiscCounters reads `tc -j -s qdisc`: of each queueing discipline what only

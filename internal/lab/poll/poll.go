@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 )
@@ -95,6 +96,8 @@ func Start(opt Options) (*Poller, error) {
 	if err != nil {
 		return nil, fmt.Errorf("polling: %w", err)
 	}
+	// The bonding driver has a file there (bonding_masters).
+	dir = slices.DeleteFunc(dir, func(d os.DirEntry) bool { return d.Type().IsRegular() })
 	p := &Poller{begin: time.Now(), stop: make(chan struct{}), seen: Report{}}
 	counters := &counterReader{}
 	for name, check := range map[string]func() error{
