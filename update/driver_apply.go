@@ -13,7 +13,6 @@ import (
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/kpatch"
 	"github.com/lupatch/lupatch/probation"
-	"github.com/lupatch/lupatch/shadow"
 	"github.com/lupatch/lupatch/shadow/compat"
 	"github.com/lupatch/lupatch/versions"
 )
@@ -100,8 +99,8 @@ func (x *exchange) check(ctx context.Context, m *manifest.Manifest) error {
 		return err
 	}
 	x.to = &versions.DriverVersion{Module: module, Number: x.from.Number + 1, BuildID: newID, Params: params, Manifest: m}
-	if !shadow.Loaded() {
-		return refuse.New(refuse.ShadowMissing, module, "the kernel module %s is not loaded", shadow.Module)
+	if err := h.needShadow(ctx, module); err != nil {
+		return err
 	}
 	return nil
 }

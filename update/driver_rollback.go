@@ -8,7 +8,6 @@ import (
 	"io/fs"
 
 	"github.com/lupatch/lupatch/internal/refuse"
-	"github.com/lupatch/lupatch/shadow"
 	"github.com/lupatch/lupatch/shadow/compat"
 	"github.com/lupatch/lupatch/versions"
 )
@@ -70,8 +69,8 @@ func (h *Host) RollbackDriver(ctx context.Context, name string, opt Options) (*R
 	if _, err := h.settledHistory(); err != nil {
 		return nil, err
 	}
-	if !shadow.Loaded() {
-		return nil, refuse.New(refuse.ShadowMissing, x.module(), "the kernel module %s is not loaded", shadow.Module)
+	if err := h.needShadow(ctx, x.module()); err != nil {
+		return nil, err
 	}
 	if opt.DryRun {
 		return x.result, nil

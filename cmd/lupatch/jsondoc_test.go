@@ -120,6 +120,7 @@ var answers = []answer{
 		Unfinished unfinished `json:"unfinished"`
 	}{}},
 	{"shadow build", "It is built.", shadowBuilt{}},
+	{"shadow install", "It is in place.", shadowBuilt{}},
 	{"shadow status", "It is loaded.", shadow.Info{}},
 	{ofEvery, "Exit code 1: it failed.", struct {
 		// One line.

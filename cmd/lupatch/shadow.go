@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 
 	"github.com/urfave/cli/v2"
 
@@ -27,9 +28,10 @@ version of its driver. Loaded later it works, too, with drivers that grow little
 Examples:
    lupatch shadow build                 for the running kernel; prints the file
    lupatch shadow build --kernel 6.1.0-47-amd64
-   insmod $(lupatch shadow build)
+   lupatch shadow install               build it, put it in place, load it at every boot
+   lupatch shadow install lupatch_shadow.ko   one that was built elsewhere
    lupatch shadow status                is it loaded, what does it hook?`,
-		Subcommands: []*cli.Command{h.shadowBuildCommand(), h.shadowStatusCommand()},
+		Subcommands: []*cli.Command{h.shadowBuildCommand(), h.shadowInstallCommand(), h.shadowStatusCommand()},
 	}
 }
 
@@ -43,33 +45,81 @@ func (h *host) shadowBuildCommand() *cli.Command {
 			jsonFlag,
 		},
 		Action: func(c *cli.Context) error {
-			p := newStages(h.err, h.errTerminal && !c.Bool("json"))
-			release := c.String("kernel")
-			if release == "" && c.String("dir") == "" {
-				var err error
-				if release, err = h.kernel.Release(); err != nil {
-					return err
-				}
-			}
-			tree, err := kbuild.Open(c.Context, kbuild.Options{Release: release, Dir: c.String("dir"), Progress: p.show})
-			if err != nil {
-				return err
-			}
-			path, err := build.Shadow(c.Context, tree)
-			p.clear()
+			built, err := h.buildShadow(c)
 			if err != nil {
 				return err
 			}
 			if c.Bool("json") {
-				return printJSON(h.out, shadowBuilt{path, tree.Release})
+				return printJSON(h.out, built)
 			}
-			fmt.Fprintln(h.out, path)
+			fmt.Fprintln(h.out, built.Path)
 			return nil
 		},
 	}
 }
 
-// shadowBuilt is what `shadow build --json` answers.
+func (h *host) buildShadow(c *cli.Context) (*shadowBuilt, error) {
+	p := newStages(h.err, h.errTerminal && !c.Bool("json"))
+	defer p.clear()
+	release := c.String("kernel")
+	if release == "" && c.String("dir") == "" {
+		var err error
+		if release, err = h.kernel.Release(); err != nil {
+			return nil, err
+		}
+	}
+	tree, err := kbuild.Open(c.Context, kbuild.Options{Release: release, Dir: c.String("dir"), Progress: p.show})
+	if err != nil {
+		return nil, err
+	}
+	path, err := build.Shadow(c.Context, tree)
+	return &shadowBuilt{path, tree.Release}, err
+}
+
+func (h *host) shadowInstallCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "install",
+		Usage:     "put it where the running kernel finds it, and have it loaded at boot",
+		ArgsUsage: "[FILE]",
+		Description: `Copies the module, FILE or one that is built first, to
+/lib/modules/RELEASE/updates/lupatch, renews depmod's tables and the initramfs, and
+names it in /etc/modules-load.d. It is not loaded now: ` + "`lupatch apply`" + ` of a driver
+does that. Needs root.`,
+		Flags: []cli.Flag{jsonFlag},
+		Action: func(c *cli.Context) error {
+			if c.NArg() > 1 {
+				return &usageError{"shadow install takes one file", "shadow"}
+			}
+			file := c.Args().First()
+			if file == "" {
+				built, err := h.buildShadow(c)
+				if err != nil {
+					return err
+				}
+				file = built.Path
+			}
+			image, err := os.ReadFile(file)
+			if err != nil {
+				return fmt.Errorf("reading the module: %w", err)
+			}
+			release, err := h.kernel.Release()
+			if err != nil {
+				return err
+			}
+			path, err := h.update().InstallShadow(image)
+			if err != nil {
+				return err
+			}
+			if c.Bool("json") {
+				return printJSON(h.out, shadowBuilt{path, release})
+			}
+			fmt.Fprintf(h.out, "%s\n", path)
+			return nil
+		},
+	}
+}
+
+// shadowBuilt is what `shadow build --json` and `shadow install --json` answer.
 type shadowBuilt struct {
 	// Path is the module's file, Kernel the release it is for.
 	Path   string `json:"path"`

@@ -13,10 +13,14 @@ import (
 // shadow names every function that lupatch_shadow hooks at the moment: that is what
 // it costs while it is loaded. Without it livepatches work as before.
 func (h *Host) shadow(r *Report) {
-	info, err := h.Shadow()
+	ask := h.Shadow
+	if ask == nil {
+		return // not this host's kernel
+	}
+	info, err := ask()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		r.add(Apply, "shadow", OK, shadow.Module+" is not loaded: whole drivers cannot be replaced (insmod $(lupatch shadow build))", "")
+		r.add(Apply, "shadow", OK, shadow.Module+" is not loaded: whole drivers cannot be replaced (lupatch shadow install)", "")
 		return
 	case err != nil:
 		r.add(Apply, "shadow", Warn, "cannot be asked: "+firstLine(err.Error()), "run as root, with the "+shadow.Module+" of this lupatch (lupatch shadow build)")

@@ -54,7 +54,7 @@ func driverHost(t *testing.T, conf lab.Config, c card, opts ...labtest.Option) g
 	conf.NoDrivers = true
 	conf.NICs = append(conf.NICs, lab.NIC{Model: c.model})
 	g := boot(t, conf, opts...)
-	g.insmod(g.putFile(ko, "/root/lupatch_shadow.ko"))
+	g.sh("lupatch shadow install " + g.putFile(ko, "/root/lupatch_shadow.ko") + " && modprobe lupatch_shadow")
 	g.sh("for m in " + c.needs + " " + c.module + "; do modprobe $m; done")
 	if conf.ManualNetwork {
 		return g
