@@ -31,8 +31,8 @@ func program(t *testing.T, name, source string, args ...string) string {
 }
 
 var (
-	pcnet = card{"pcnet", "pcnet32", ""}
-	disk  = card{module: "virtio_blk"}
+	untested = card{"i82557b", "e100", ""}
+	disk     = card{module: "virtio_blk"}
 )
 
 // TestDriverRefused meets on one host what rules a replacement out. Each is refused
@@ -41,22 +41,22 @@ var (
 func TestDriverRefused(t *testing.T) {
 	t.Parallel()
 	g := driverHost(t, lab.Config{
-		NICs: []lab.NIC{{Model: e1000.model}, {Model: pcnet.model}}, Disks: []lab.Disk{{Model: "virtio", Size: 1 << 20}},
+		NICs: []lab.NIC{{Model: e1000.model}, {Model: untested.model}}, Disks: []lab.Disk{{Model: "virtio", Size: 1 << 20}},
 		Files: []lab.File{{Path: "/root/xdp", Host: program(t, "xdp", "./xdp"), Mode: 0o755}},
 	}, virtio)
-	g.sh("for m in e1000 pcnet32 virtio_blk; do modprobe $m; done")
+	g.sh("for m in e1000 e100 virtio_blk; do modprobe $m; done")
 	names := map[card]string{}
-	for _, c := range []card{virtio, e1000, pcnet} {
+	for _, c := range []card{virtio, e1000, untested} {
 		names[c] = g.sh("basename $(ls -d /sys/bus/*/drivers/" + c.module + "/*/net/*)")
 		if _, err := g.WaitNetwork(t.Context(), names[c]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	look := "cat /sys/class/net/*/carrier_changes; cat /sys/module/{e1000,pcnet32,virtio_net,virtio_blk}/notes/.note.gnu.build-id | md5sum; ls -l /sys/class/net; cat /proc/net/dev | wc -l"
-	look = strings.Replace(look, "{e1000,pcnet32,virtio_net,virtio_blk}", "*", 1)
+	look := "cat /sys/class/net/*/carrier_changes; cat /sys/module/{e1000,e100,virtio_net,virtio_blk}/notes/.note.gnu.build-id | md5sum; ls -l /sys/class/net; cat /proc/net/dev | wc -l"
+	look = strings.Replace(look, "{e1000,e100,virtio_net,virtio_blk}", "*", 1)
 	before := g.sh(look)
 	files := map[card]string{}
-	for _, c := range []card{virtio, e1000, pcnet, disk} {
+	for _, c := range []card{virtio, e1000, untested, disk} {
 		files[c] = g.variant(c, shadowtest.Newer)
 	}
 
@@ -64,8 +64,8 @@ func TestDriverRefused(t *testing.T) {
 		g.refused(refuse.NoShadowClass, []string{"a disk"}, "apply", files[disk])
 	})
 	g.run("untested driver", func(g guest) {
-		g.refused(refuse.DriverUntested, []string{"pcnet32", "virtio_net"}, "apply", files[pcnet])
-		g.succeed(&struct{}{}, "apply", "--dry-run", "--untested-driver", files[pcnet])
+		g.refused(refuse.DriverUntested, []string{"e100", "virtio_net"}, "apply", files[untested])
+		g.succeed(&struct{}{}, "apply", "--dry-run", "--untested-driver", files[untested])
 	})
 	g.run("XDP in the driver", func(g guest) {
 		stop := g.hold("driver", names[virtio])
@@ -91,8 +91,8 @@ func TestDriverRefused(t *testing.T) {
 		g.succeed(&struct{}{}, "apply", "--dry-run", files[e1000])
 	})
 	g.run("not loaded", func(g guest) {
-		g.sh("rmmod pcnet32")
-		g.refused(refuse.DriverNotLoaded, []string{"pcnet32"}, "apply", "--untested-driver", files[pcnet])
+		g.sh("rmmod e100")
+		g.refused(refuse.DriverNotLoaded, []string{"e100"}, "apply", "--untested-driver", files[untested])
 	})
 	g.run("built in", func(g guest) {
 		// Debian builds e1000 as a module: that it is part of the image is what the
@@ -102,6 +102,7 @@ func TestDriverRefused(t *testing.T) {
 	})
 	g.run("no shadow", func(g guest) {
 		g.rmmod("lupatch_shadow")
+		g.sh("rm /lib/modules/$(uname -r)/updates/lupatch/lupatch_shadow.ko")
 		g.refused(refuse.ShadowMissing, nil, "apply", files[virtio])
 		if r, err := g.Exec(g.t.Context(), "lupatch", "shadow", "status", "--json"); err != nil {
 			g.t.Fatal(err)

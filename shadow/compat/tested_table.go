@@ -4,6 +4,11 @@
 package compat
 
 var testedTable = []TestedDriver{
-	{"e1000", "pending", "-", "-"},
-	{"virtio_net", "pending", "-", "-"},
+	{"e1000", "tested", "6.1.0-47-amd64", "2026-11-22"},
+	{"virtio_net", "tested", "6.1.0-47-amd64", "2026-11-22"},
+	{"e1000e", "tested", "6.1.0-47-amd64", "2026-11-22"},
+	{"pcnet32", "tested", "6.1.0-47-amd64", "2026-11-22"},
+	{"8139cp", "tested", "6.1.0-47-amd64", "2026-11-22"},
+	{"vmxnet3", "tested", "6.1.0-47-amd64", "2026-11-22"},
+	{"ne2k_pci", "tested", "6.1.0-47-amd64", "2026-11-22"},
 }

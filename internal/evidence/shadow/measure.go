@@ -126,8 +126,10 @@ func (m *measured) swap(ctx context.Context, h *host) error {
 			m.packet = append(m.packet, d.FirstPacket)
 		}
 	}
-	if len(r.Warnings) > 1 {
-		m.remark = strings.Join(r.Warnings[:len(r.Warnings)-1], "; ")
+	for _, w := range r.Warnings {
+		if !strings.Contains(w, "nobody signed it") {
+			m.remark = w
+		}
 	}
 	return nil
 }
