@@ -7,6 +7,9 @@
 
 #include "shadow.h"
 
+/* What the kernel takes for drivers that say nothing (__netdev_watchdog_up()). */
+#define WATCHDOG (5 * HZ)
+
 static int set_mtu(struct lu_dev *d)
 {
 	struct net_device *dev = d->dev;
@@ -71,9 +74,12 @@ int lu_net_open(struct lu_dev *d)
 	/* Without the events of netdev_update_features(): the link is not up yet. */
 	lu_sym.netdev_update_features(dev);
 	lu_settings_replay(d, false);
-	if (dev->watchdog_timeo == LU_IDLE_WATCHDOG)
-		dev->watchdog_timeo = 0;
+	/* The watchdog's timer may be due from before. It must find neither a limit of 0
+	 * nor the time of the old driver's last packet: queues are stopped until later. */
+	if (dev->watchdog_timeo <= 0 || dev->watchdog_timeo == LU_IDLE_WATCHDOG)
+		dev->watchdog_timeo = WATCHDOG;
 	if (dev->flags & IFF_UP) {
+		lu_net_hold(dev);
 		clear_bit(__LINK_STATE_START, &dev->state);
 		err = open(d);
 		if (err) {
