@@ -7,6 +7,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -110,7 +111,7 @@ func TestAskingAboutSeveral(t *testing.T) {
 	}
 	out.Reset()
 	h.in = strings.NewReader("y\n")
-	if code := run(h, []string{"lupatch", "rollback", "second"}); code != exitOK || out.String() != "third: taken back\nsecond: taken back\n" {
+	if code := run(h, []string{"lupatch", "rollback", "second"}); code != exitOK || !takenBack.MatchString(out.String()) {
 		t.Error(code, out, errs)
 	}
 	if list, err := h.kernel.List(t.Context()); err != nil || len(list) != 1 || list[0].Name != "first" {
@@ -153,6 +154,9 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
+
+// takenBack may say how long tasks were waited for.
+var takenBack = regexp.MustCompile(`^third: taken back.*\nsecond: taken back.*\n$`)
 
 func TestPermute(t *testing.T) {
 	h, _, _ := terminal(t, "")

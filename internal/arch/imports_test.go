@@ -24,6 +24,7 @@ var layer = map[string]int{
 	"cmd":                4,
 	"examples":           4,
 	"internal/evidence":  4, // long runs over what users run
+	"internal/live":      4, // programs for tests on real kernels
 	"update":             3,
 	"internal/build":     3,
 	"internal/lab":       3,
