@@ -9,6 +9,7 @@
 # make evidence-crash   kill -9 and power-off at every record of the journal
 # make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
 # make evidence-shadow [RUN=EXPR]   drivers replaced under load
+# make test-drivers                 tests of replaced drivers in full
 # make evidence-shadow-crash        lupatch ended while it replaces one
 # make evidence-quiesce                    tasks in the way: foretold, and then waited for
 #
@@ -30,7 +31,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio openssl e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce evidence-shadow evidence-shadow-crash
+.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce evidence-shadow evidence-shadow-crash test-drivers
 
 build: bin/lupatch
 
@@ -131,6 +132,10 @@ evidence-shadow: deps
 	$(GO) build -buildvcs=false -trimpath -tags crashpoints -o bin/lupatch-points ./cmd/lupatch
 	$(GO) build -buildvcs=false -o bin/shadow ./internal/evidence/shadow
 	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" bin/shadow -table docs/evidence/shadow-runs.tsv -run '$(RUN)'
+
+# All that a sample in `make test` leaves out about drivers.
+test-drivers: deps
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_THOROUGH=1 $(GO) test ./internal/live -run '^TestDriver' -count=1 -timeout 2h -v
 
 evidence-shadow-crash: deps
 	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_EVIDENCE_SHADOW_CRASH="$(CURDIR)/docs/evidence/shadow-crash-%-$(KERNEL).tsv" \

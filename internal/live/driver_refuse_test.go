@@ -133,6 +133,9 @@ func (g guest) hold(how, device string) (stop func()) {
 // replaced: they never get it, and the replacement is none the worse for it.
 func TestDriverRace(t *testing.T) {
 	t.Parallel()
+	if !thorough() {
+		t.Skip("only with LUPATCH_THOROUGH")
+	}
 	c := virtio
 	g := driverHost(t, lab.Config{Files: []lab.File{{Path: "/root/lupatch-crash", Host: crashing(t), Mode: 0o755}}}, c)
 	s, err := g.StartStream(t.Context(), lab.StreamOptions{})

@@ -5,6 +5,7 @@ package live
 import (
 	"context"
 
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -40,6 +41,10 @@ var (
 	e1000  = card{"e1000", "e1000", ""}
 	virtio = card{"virtio-net-pci", "virtio_net", "virtio_pci"}
 )
+
+// thorough, in the environment, has the tests of drivers run in full (make
+// test-drivers). Otherwise they are a sample that fits into `make test`.
+func thorough() bool { return os.Getenv("LUPATCH_THOROUGH") != "" }
 
 // driverHost boots a host whose cards were found after lupatch_shadow was loaded, as
 // it is where that is loaded at boot.
