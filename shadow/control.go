@@ -110,8 +110,7 @@ func (c *Control) Guard(session uint64) error {
 var ErrOver = errors.New("the session has ended")
 
 // WaitOrphaned returns nil when the session that this process guards has nobody who
-// drives it any more, ErrOver when it has ended. It watches stop, too, if that is
-// not negative: when it can be read, or is closed at its other end, nobody waits.
+// drives it any more, ErrOver when it has ended.
 func (c *Control) WaitOrphaned() error {
 	for {
 		fds := []unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLPRI}}

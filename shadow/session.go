@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -183,6 +184,12 @@ func (s *Session) All() ([]*Device, error) {
 		out = append(out, d)
 	}
 	return out, nil
+}
+
+// Lost says that a task died in a driver's probe.
+func (s *Session) Lost() bool {
+	list, err := s.All()
+	return err == nil && slices.ContainsFunc(list, func(d *Device) bool { return d.State == Lost })
 }
 
 // Wait returns when every device is in a state that ok accepts, or with an error as

@@ -139,14 +139,8 @@ func (s *Session) Restore(ctx context.Context, k *kpatch.Kernel, old *Version) e
 }
 
 func (s *Session) restore(ctx context.Context, k *kpatch.Kernel, old *Version) error {
-	list, err := s.All()
-	if err != nil {
-		return err
-	}
-	for _, d := range list {
-		if d.State == Lost {
-			return fmt.Errorf("%s is lost until the next boot", d.Name)
-		}
+	if s.Lost() {
+		return fmt.Errorf("a device of %s is lost until the next boot", s.Module)
 	}
 	id, err := k.ModuleBuildID(s.Module)
 	switch {

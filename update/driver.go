@@ -64,32 +64,30 @@ func (x *exchange) toVersion() *shadow.Version {
 	return &shadow.Version{Image: x.image, BuildID: x.to.BuildID, Params: x.to.Params}
 }
 
+func (x *exchange) step(name string, do, undo func(context.Context) error) Step {
+	return Step{Name: name, Update: x.name, BuildID: x.to.BuildID, Module: x.module, Do: do, Undo: undo}
+}
+
 func (x *exchange) steps() []Step {
-	step := func(name string, do, undo func(context.Context) error) Step {
-		return Step{Name: name, Update: x.name, BuildID: x.to.BuildID, Module: x.module, Do: do, Undo: undo}
-	}
 	return []Step{
-		step("staged", x.stage, x.unstage),
-		step("preloaded", x.preload, x.dismiss),
-		step("captured", x.capture, nil),
-		step(stepImpersonate, x.impersonate, x.resume),
-		step("disabled", x.disable, x.bringBack),
-		step(stepInitialise, x.initialise, x.remove),
-		step("transferred", x.transfer, nil),
-		step("enabled", x.enable, nil),
+		x.step("staged", x.stage, x.unstage),
+		x.step("preloaded", x.preload, x.dismiss),
+		x.step("captured", x.capture, nil),
+		x.step(stepImpersonate, x.impersonate, x.resume),
+		x.step("disabled", x.disable, x.bringBack),
+		x.step(stepInitialise, x.initialise, x.remove),
+		x.step("transferred", x.transfer, nil),
+		x.step("enabled", x.enable, nil),
 	}
 }
 
 // lastSteps are those behind probation: the next boot has this version, too, and the
 // shadow goes.
 func (x *exchange) lastSteps() []Step {
-	step := func(name string, do, undo func(context.Context) error) Step {
-		return Step{Name: name, Update: x.name, BuildID: x.to.BuildID, Module: x.module, Do: do, Undo: undo}
-	}
-	finish := step("finished", x.finish, nil)
+	finish := x.step("finished", x.finish, nil)
 	finish.Final = true
 	return []Step{
-		step(stepInstall, func(context.Context) error { return x.h.install(x.to, x.image) },
+		x.step(stepInstall, func(context.Context) error { return x.h.install(x.to, x.image) },
 			func(context.Context) error { return x.h.install(x.from, x.fromImage) }),
 		finish,
 	}
@@ -215,7 +213,7 @@ func (x *exchange) initialise(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if x.lost() {
+	if x.session.Lost() {
 		died := &DiedError{Module: x.module(), Cause: err}
 		// Whoever waits for that module's name to become free waits for ever.
 		over := errors.Join(x.session.GiveUp(), x.dismiss(ctx))
@@ -231,20 +229,6 @@ func (x *exchange) initialise(ctx context.Context) error {
 }
 
 func (x *exchange) remove(ctx context.Context) error { return x.session.Remove(ctx, x.h.Kernel) }
-
-// lost says that a task died in the new driver's probe.
-func (x *exchange) lost() bool {
-	list, err := x.session.All()
-	if err != nil {
-		return false
-	}
-	for _, d := range list {
-		if d.State == shadow.Lost {
-			return true
-		}
-	}
-	return false
-}
 
 // DiedError says that the task that probed a driver died in it, of an Oops. What it
 // had locked stays locked: the driver can be neither used nor unloaded, and the host

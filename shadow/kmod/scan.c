@@ -11,7 +11,7 @@ struct part {
 	size_t size;
 };
 
-static int words(struct lu_dev *d, struct module *m, const struct part *p, bool report)
+static int words(struct lu_dev *d, struct module *m, const struct part *p)
 {
 	const unsigned long *w = p->start, *end = p->start + (p->size & ~(sizeof(long) - 1));
 	int hits = 0;
@@ -22,15 +22,14 @@ static int words(struct lu_dev *d, struct module *m, const struct part *p, bool 
 		if (!within_module(v, m))
 			continue;
 		hits++;
-		if (report)
-			lu_event(d, LU_EV_POINTER, 0, "%s+%zu: %pS", p->name, (const char *)w - (const char *)p->start, (void *)v);
+		lu_event(d, LU_EV_POINTER, 0, "%s+%zu: %pS", p->name, (const char *)w - (const char *)p->start, (void *)v);
 	}
 	return hits;
 }
 
 /* How many words of the device's preserved objects point into m. Callers make sure
  * that they do not go meanwhile. */
-int lu_scan(struct lu_dev *d, struct module *m, bool report)
+int lu_scan(struct lu_dev *d, struct module *m)
 {
 	struct net_device *dev = d->dev;
 	unsigned int i;
@@ -43,6 +42,6 @@ int lu_scan(struct lu_dev *d, struct module *m, bool report)
 	int hits = 0;
 
 	for (i = 0; i < ARRAY_SIZE(parts); i++)
-		hits += words(d, m, &parts[i], report);
+		hits += words(d, m, &parts[i]);
 	return hits;
 }

@@ -224,7 +224,7 @@ int lu_unbind_all(struct lu_session *s, struct lu_result *r)
 			device_release_driver(s->d[i]->parent);
 	for (i = 0; m && i < s->n; i++)
 		if (READ_ONCE(s->d[i]->state) == LU_ALONE)
-			hits += lu_scan(s->d[i], m, true);
+			hits += lu_scan(s->d[i], m);
 	if (m)
 		module_put(m);
 	if (hits)

@@ -211,7 +211,6 @@ extern struct lu_symbols {
 	const struct ethtool_ops *default_ethtool_ops;
 	void (*dev_set_rx_mode)(struct net_device *dev);
 	int (*netdev_update_features)(struct net_device *dev);
-	struct module *(*module_address)(unsigned long addr);
 	struct module *(*find_module)(const char *name);
 	struct mutex *module_mutex;
 	unsigned long (*ftrace_location)(unsigned long addr);
@@ -262,7 +261,7 @@ unsigned int lu_marks_counting(void);
 void lu_marks_free(void);
 
 /* scan.c */
-int lu_scan(struct lu_dev *d, struct module *m, bool report);
+int lu_scan(struct lu_dev *d, struct module *m);
 
 /* guard.c */
 int lu_guard_reserve(void);

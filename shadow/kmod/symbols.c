@@ -61,7 +61,6 @@ int lu_symbols_init(void)
 	NEED(default_ethtool_ops, "default_ethtool_ops");
 	NEED(dev_set_rx_mode, "dev_set_rx_mode");
 	NEED(netdev_update_features, "__netdev_update_features");
-	NEED(module_address, "__module_address");
 	NEED(find_module, "find_module");
 	NEED(module_mutex, "module_mutex");
 	NEED(ftrace_location, "ftrace_location");
