@@ -21,7 +21,7 @@ type measured struct {
 	open, packet            []time.Duration
 	tcp                     *lab.StreamStats
 	udp                     *lab.UDPStreamStats
-	memory                  int
+	memory                  []int // after each way up and back, in kB
 	faults                  []lab.Fault
 	lockdep                 string
 	remark                  string
@@ -54,18 +54,15 @@ func (r *one) measure(ctx context.Context, o options) (*measured, error) {
 	if err != nil {
 		return nil, err
 	}
-	var first int
 	for m.tried < r.swaps {
 		if err := m.swap(ctx, h); err != nil {
 			return nil, fmt.Errorf("replacement %d: %w\n%s", m.tried, err, tail(h.Console()))
 		}
-		// The first ones load what stays: caches, the agent's buffers.
-		if m.tried == 4 {
-			first = h.memory(ctx)
+		if m.tried%(2*len(h.files)) == 0 {
+			m.memory = append(m.memory, h.memory(ctx))
 		}
 		fmt.Fprintf(os.Stderr, "%s %d\r", r.name, m.tried)
 	}
-	m.memory = h.memory(ctx) - first
 	if m.udp, err = udp.Stop(ctx); err != nil {
 		return nil, err
 	}
@@ -82,6 +79,19 @@ func (r *one) measure(ctx context.Context, o options) (*measured, error) {
 		fmt.Fprintf(os.Stderr, "%s\n", h.Console())
 	}
 	return m, nil
+}
+
+// growth is by how much the kernel uses more at the end than at the beginning, in kB.
+// Buffers of the streams come and go by megabytes between any two samples, and the
+// first replacements load what stays, such as caches: therefore the median of the last
+// quarter less that of the second.
+func growth(samples []int) int {
+	n := len(samples) / 4
+	if n == 0 {
+		return 0
+	}
+	median := func(part []int) int { return slices.Sorted(slices.Values(part))[len(part)/2] }
+	return median(samples[len(samples)-n:]) - median(samples[n:2*n])
 }
 
 func tail(console string) string {
@@ -164,5 +174,5 @@ func (m *measured) cells() []string {
 		open, openWorst, packet, packetWorst,
 		itoa((m.tcp.BytesUp() + m.tcp.BytesDown()) >> 20), wrong, itoa(m.tcp.Guest.Retransmits), ms(m.tcp.LongestGap()),
 		itoa(m.udp.Host.Sent + m.udp.Guest.Sent), itoa(m.udp.LostUp() + m.udp.LostDown()), ms(m.udp.LongestGap()),
-		strconv.Itoa(m.memory), faults, lockdep, m.remark}
+		strconv.Itoa(growth(m.memory)), faults, lockdep, m.remark}
 }
