@@ -14,7 +14,7 @@
 #include <linux/uaccess.h>
 #include <linux/workqueue.h>
 
-#include "shadow.h"
+#include "net.h"
 
 static void end_orphan(struct work_struct *w);
 static DECLARE_DELAYED_WORK(end_work, end_orphan);

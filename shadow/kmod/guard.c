@@ -9,7 +9,7 @@
 #include <linux/hw_breakpoint.h>
 #include <linux/perf_event.h>
 
-#include "shadow.h"
+#include "net.h"
 
 enum { NAME_LOW, NAME_HIGH, NDO, ETHTOOL, WATCHES };
 

@@ -5,7 +5,7 @@
  */
 #include <linux/netpoll.h>
 
-#include "shadow.h"
+#include "net.h"
 
 /* What the kernel takes for drivers that say nothing (__netdev_watchdog_up()). */
 #define WATCHDOG (5 * HZ)

@@ -6,7 +6,7 @@
  * with rtnl only, and asks again if it cannot have that: so rtnl is kept for it. Where
  * it has a downdelay it waits by itself.
  */
-#include "shadow.h"
+#include "net.h"
 
 #if IS_ENABLED(CONFIG_BONDING)
 #include <net/bonding.h>

@@ -5,7 +5,7 @@
  */
 #include <linux/etherdevice.h>
 
-#include "shadow.h"
+#include "net.h"
 
 #define SOFT (NETIF_F_SOFT_FEATURES | NETIF_F_SOFT_FEATURES_OFF | NETIF_F_NOCACHE_COPY | NETIF_F_TSO_MANGLEID | NETIF_F_HIGHDMA)
 #define DRIVER_FLAGS (IFF_UNICAST_FLT | IFF_SUPP_NOFCS | IFF_LIVE_ADDR_CHANGE)

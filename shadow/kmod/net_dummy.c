@@ -6,7 +6,7 @@
  */
 #include <linux/etherdevice.h>
 
-#include "shadow.h"
+#include "net.h"
 
 static netdev_tx_t idle_xmit(struct sk_buff *skb, struct net_device *dev)
 {

@@ -4,7 +4,7 @@
 #include <linux/ethtool.h>
 #include <net/net_namespace.h>
 
-#include "shadow.h"
+#include "net.h"
 
 /* Half of what linkwatch delays an event that is not urgent. */
 #define PENDING_STEP_MS	50

@@ -4,7 +4,7 @@
  * until the new one has a carrier. Letting them go earlier makes drivers reset
  * themselves ("pending tx without link"); a link event would drop the queues.
  */
-#include "shadow.h"
+#include "net.h"
 
 #define HOLD_MAX (10 * HZ)
 

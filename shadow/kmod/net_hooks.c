@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The hooks: which call concerns us, and what happens instead. */
+/*
+ * The hooks, and those of a net_device's life: which call concerns us, and what
+ * happens instead. Those of packets, link and counters are in net_traffic.c.
+ */
 #include <linux/moduleparam.h>
 
-#include "shadow.h"
+#include "net.h"
 
 unsigned int lu_slack = 8192;
 module_param_named(slack, lu_slack, uint, 0444);
@@ -32,14 +35,14 @@ struct lu_dev *lu_prober(void)
 	return d && READ_ONCE(d->prober) == current && lu_in_bus_probe(NULL) ? d : NULL;
 }
 
-static bool in_state(struct net_device *dev, bool (*is)(enum lu_state))
+bool lu_net_in_state(struct net_device *dev, bool (*is)(enum lu_state))
 {
 	struct lu_dev *d = lu_net_device(dev);
 
 	return d && is(READ_ONCE(d->state));
 }
 
-static bool undriven(enum lu_state st)
+bool lu_net_undriven(enum lu_state st)
 {
 	return !lu_driven(st) && st != LU_GIVEN_UP && st != LU_LOST;
 }
@@ -109,7 +112,7 @@ static struct net_device *hook_alloc(int priv, const char *name, unsigned char a
 
 static bool match_undriven(struct ftrace_regs *regs)
 {
-	return in_state((void *)lu_arg(regs, 0), undriven);
+	return lu_net_in_state((void *)lu_arg(regs, 0), lu_net_undriven);
 }
 
 static void hook_unregister_netdev(struct net_device *dev)
@@ -140,7 +143,7 @@ static bool match_many(struct ftrace_regs *regs)
 	list_for_each_entry_safe(dev, tmp, head, unreg_list) {
 		struct lu_dev *d = lu_net_device(dev);
 
-		if (d && undriven(READ_ONCE(d->state))) {
+		if (d && lu_net_undriven(READ_ONCE(d->state))) {
 			lu_now(d, LU_T_UNREGISTER);
 			list_del_init(&dev->unreg_list);
 		}
@@ -152,7 +155,7 @@ static bool match_free(struct ftrace_regs *regs)
 {
 	struct net_device *dev = (void *)lu_arg(regs, 0);
 
-	if (in_state(dev, undriven))
+	if (lu_net_in_state(dev, lu_net_undriven))
 		return true;
 	lu_mark_forget(dev);
 	return false;
@@ -171,7 +174,7 @@ static void hook_free(struct net_device *dev)
 
 static bool match_register(struct ftrace_regs *regs)
 {
-	return in_state((void *)lu_arg(regs, 0), just_probing);
+	return lu_net_in_state((void *)lu_arg(regs, 0), just_probing);
 }
 
 static int hook_register(struct net_device *dev)
@@ -187,7 +190,7 @@ static int hook_register(struct net_device *dev)
 
 static bool match_address(struct ftrace_regs *regs)
 {
-	return in_state((void *)lu_arg(regs, 0), probing);
+	return lu_net_in_state((void *)lu_arg(regs, 0), probing);
 }
 
 /* The address in use stays visible; the driver's own is kept for comparison. */
@@ -201,152 +204,22 @@ static void hook_address(struct net_device *dev, unsigned int offset, const void
 	lu_hook_done();
 }
 
-/* ---- rtnl of the probing task: the thread has it ---- */
-
-static bool match_prober(struct ftrace_regs *regs)
-{
-	return lu_prober();
-}
-
-static void hook_rtnl_lock(void)
-{
-	lu_prober()->rtnl_depth++;
-	lu_hook_done();
-}
-
-static int hook_rtnl_trylock(void)
-{
-	lu_prober()->rtnl_depth++;
-	lu_hook_done();
-	return 1;
-}
-
-static int hook_rtnl_lock_killable(void)
-{
-	lu_prober()->rtnl_depth++;
-	lu_hook_done();
-	return 0;
-}
-
-static void hook_rtnl_unlock(void)
-{
-	lu_prober()->rtnl_depth--;
-	lu_hook_done();
-}
-
-static bool hook_rtnl_is_held(void)
-{
-	lu_hook_done();
-	return true;
-}
-
-/* ---- packets, link, counters ---- */
-
-static bool match_xmit(struct ftrace_regs *regs)
-{
-	struct lu_dev *d = lu_net_device((void *)lu_arg(regs, 1));
-
-	if (!d)
-		return false;
-	if (READ_ONCE(d->gate))
-		return true;
-	if (!d->when[LU_T_SENT] && READ_ONCE(d->state) == LU_RUNNING)
-		lu_now(d, LU_T_SENT);
-	return false;
-}
-
-static struct sk_buff *hook_xmit(struct sk_buff *skb, struct net_device *dev, struct netdev_queue *txq, int *ret)
-{
-	struct lu_dev *d = lu_net_device(dev);
-
-	set_bit(__QUEUE_STATE_STACK_XOFF, &txq->state);
-	if (d)
-		d->tx_busy++;
-	*ret = NETDEV_TX_BUSY;
-	lu_hook_done();
-	return skb;
-}
-
-static bool match_pick(struct ftrace_regs *regs)
-{
-	return in_state((void *)lu_arg(regs, 0), lu_probed);
-}
-
-/* ndo_select_queue of a driver that is not ready. */
-static struct netdev_queue *hook_pick(struct net_device *dev, struct sk_buff *skb, struct net_device *sb_dev)
-{
-	skb_set_queue_mapping(skb, 0);
-	lu_hook_done();
-	return netdev_get_tx_queue(dev, 0);
-}
-
-static bool match_link(struct ftrace_regs *regs)
-{
-	struct lu_dev *d = lu_net_device((void *)lu_arg(regs, 0));
-
-	return d && READ_ONCE(d->held);
-}
-
-static void hook_link(struct net_device *dev)
-{
-	struct lu_dev *d = lu_net_device(dev);
-
-	if (READ_ONCE(d->state) == LU_HELD && netif_carrier_ok(dev))
-		lu_net_carrier(d);
-	else
-		d->link_events++;
-	lu_hook_done();
-}
-
-static bool match_stats(struct ftrace_regs *regs)
-{
-	struct net_device *dev = (void *)lu_arg(regs, 0);
-	struct lu_mark *m = lu_mark_find(dev);
-
-	return (m && m->counts) || in_state(dev, undriven);
-}
-
-static struct rtnl_link_stats64 *hook_stats(struct net_device *dev, struct rtnl_link_stats64 *stats)
-{
-	struct lu_dev *d = lu_net_device(dev);
-	struct lu_mark *m;
-
-	if (d && undriven(READ_ONCE(d->state))) {
-		*stats = d->stats;
-		d->stats_reads++;
-	} else {
-		u64 *to = (u64 *)stats, *from;
-		unsigned int i;
-
-		lu_pass(LU_H_STATS);
-		dev_get_stats(dev, stats);
-		rcu_read_lock();
-		m = lu_mark_find(dev);
-		from = m && m->counts ? (u64 *)&m->offset : NULL;
-		for (i = 0; from && i < sizeof(*stats) / sizeof(u64); i++)
-			to[i] += from[i];
-		rcu_read_unlock();
-	}
-	lu_hook_done();
-	return stats;
-}
-
 struct lu_hook lu_hooks[] = {
 	[LU_H_ALLOC] = { "alloc_netdev_mqs", hook_alloc, match_alloc, LU_WHEN_LOADED },
-	[LU_H_STATS] = { "dev_get_stats", hook_stats, match_stats, LU_WHEN_MARKED },
+	[LU_H_STATS] = { "dev_get_stats", lu_hook_stats, lu_match_stats, LU_WHEN_MARKED },
 	{ "free_netdev", hook_free, match_free, LU_WHEN_LOADED },
-	{ "dev_hard_start_xmit", hook_xmit, match_xmit, LU_WHEN_SESSION },
-	{ "netdev_core_pick_tx", hook_pick, match_pick, LU_WHEN_SESSION },
-	{ "linkwatch_fire_event", hook_link, match_link, LU_WHEN_SESSION },
+	{ "dev_hard_start_xmit", lu_hook_xmit, lu_match_xmit, LU_WHEN_SESSION },
+	{ "netdev_core_pick_tx", lu_hook_pick, lu_match_pick, LU_WHEN_SESSION },
+	{ "linkwatch_fire_event", lu_hook_link, lu_match_link, LU_WHEN_SESSION },
 	{ "register_netdevice", hook_register, match_register, LU_WHEN_SESSION },
 	{ "unregister_netdev", hook_unregister_netdev, match_undriven, LU_WHEN_SESSION },
 	{ "unregister_netdevice_queue", hook_unregister_queue, match_undriven, LU_WHEN_SESSION },
 	{ "unregister_netdevice_many", NULL, match_many, LU_WHEN_SESSION },
 	{ "dev_addr_mod", hook_address, match_address, LU_WHEN_SESSION },
-	{ "rtnl_lock", hook_rtnl_lock, match_prober, LU_WHEN_SESSION },
-	{ "rtnl_trylock", hook_rtnl_trylock, match_prober, LU_WHEN_SESSION },
-	{ "rtnl_lock_killable", hook_rtnl_lock_killable, match_prober, LU_WHEN_SESSION },
-	{ "rtnl_unlock", hook_rtnl_unlock, match_prober, LU_WHEN_SESSION },
-	{ "lockdep_rtnl_is_held", hook_rtnl_is_held, match_prober, LU_WHEN_SESSION, .optional = true },
+	{ "rtnl_lock", lu_hook_rtnl_lock, lu_match_prober, LU_WHEN_SESSION },
+	{ "rtnl_trylock", lu_hook_rtnl_trylock, lu_match_prober, LU_WHEN_SESSION },
+	{ "rtnl_lock_killable", lu_hook_rtnl_lock_killable, lu_match_prober, LU_WHEN_SESSION },
+	{ "rtnl_unlock", lu_hook_rtnl_unlock, lu_match_prober, LU_WHEN_SESSION },
+	{ "lockdep_rtnl_is_held", lu_hook_rtnl_is_held, lu_match_prober, LU_WHEN_SESSION, .optional = true },
 };
 const unsigned int lu_n_hooks = ARRAY_SIZE(lu_hooks);

@@ -6,7 +6,7 @@
  */
 #include <linux/mm.h>
 
-#include "shadow.h"
+#include "net.h"
 
 /* Flags in priv_flags that drivers set. */
 #define DRIVER_FLAGS (IFF_UNICAST_FLT | IFF_SUPP_NOFCS | IFF_LIVE_ADDR_CHANGE)

@@ -6,7 +6,7 @@
  */
 #include <linux/mm.h>
 
-#include "shadow.h"
+#include "net.h"
 
 #define RULES_MAX 4096
 

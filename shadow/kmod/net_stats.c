@@ -4,7 +4,7 @@
  * had counted is added where counters are read (dev_get_stats), not where packets
  * are counted.
  */
-#include "shadow.h"
+#include "net.h"
 
 #define FIELDS (sizeof(struct rtnl_link_stats64) / sizeof(u64))
 

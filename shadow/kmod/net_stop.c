@@ -5,7 +5,7 @@
  */
 #include <linux/netpoll.h>
 
-#include "shadow.h"
+#include "net.h"
 
 static void read_offer(struct lu_dev *d)
 {

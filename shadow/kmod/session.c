@@ -4,7 +4,7 @@
  * LU_IOC_FINISH. Every step can be undone until the old module is gone, and after
  * that by loading it again.
  */
-#include "shadow.h"
+#include "net.h"
 
 struct lu_session *lu_session;
 DEFINE_MUTEX(lu_session_lock);

@@ -268,50 +268,6 @@ int lu_guard_reserve(void);
 int lu_guard_on(struct lu_dev *d);
 void lu_guard_off(void);
 
-/* net_*.c: the class of network devices */
-int lu_net_find(struct lu_session *s);
-int lu_net_stop(struct lu_work *w);
-int lu_net_resume(struct lu_work *w);
-int lu_net_give(struct lu_work *w);
-int lu_net_register(struct lu_work *w);
-int lu_net_attach(struct lu_work *w);
-int lu_net_take_back(struct lu_work *w);
-int lu_net_uninit(struct lu_work *w);
-int lu_net_open(struct lu_dev *d);
-void lu_net_back(struct lu_dev *d);
-int lu_net_give_up(struct lu_work *w);
-int lu_net_check(struct lu_dev *d);
-int lu_net_release_all(struct lu_work *w);
-void lu_net_impersonate(struct lu_dev *d);
-void lu_net_hold(struct net_device *dev);
-void lu_net_release(struct lu_dev *d);
-void lu_net_wait_carrier(struct lu_dev *d);
-void lu_net_bond_wait(struct lu_dev *d);
-bool lu_net_bond_waits(struct lu_session *s);
-void lu_net_carrier(struct lu_dev *d);
-void lu_net_rxq_groups(struct lu_dev *d, bool add);
-void lu_net_strip(struct lu_dev *d);
-struct lu_dev *lu_net_device(struct net_device *dev);
-bool lu_net_held_too_long(struct lu_dev *d);
-
-/* What a probe asks alloc_netdev_mqs() for. */
-struct lu_ask {
-	int priv;
-	void (*setup)(struct net_device *dev);
-	unsigned int txqs, rxqs;
-	struct net_device *dev;		/* the answer */
-};
-void lu_settings_read(struct lu_dev *d);
-void lu_settings_replay(struct lu_dev *d, bool open);
-void lu_settings_free(struct lu_dev *d);
-void lu_stats_carry_on(struct lu_dev *d);
-extern const struct net_device_ops lu_idle_ndo;
-void lu_idle_eth(struct lu_dev *d);
-struct lu_dev *lu_prober(void);
-
-#define LU_IDLE_WATCHDOG (3600 * HZ)
-extern unsigned int lu_slack;		/* net_hooks.c: added to private areas */
-
 /* a driver works on it */
 static inline bool lu_driven(enum lu_state st)
 {

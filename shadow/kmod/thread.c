@@ -6,7 +6,7 @@
 #include <linux/kthread.h>
 #include <linux/sched/task.h>
 
-#include "shadow.h"
+#include "net.h"
 
 /* A probe that waits for somebody who wants rtnl would wait for ever: after this
  * time rtnl is let go, and what others ask of the device is refused as busy. */
