@@ -147,6 +147,30 @@ func (c *Cache) NewestBackport(ctx context.Context, series string) (release, ver
 	return c.newestKernel(ctx, a, series)
 }
 
+// Backported finds the newest version of a package in the backports. A host
+// without backports, or a package that is not there, is a *refuse.Error with
+// SourceUnavailable.
+func (c *Cache) Backported(ctx context.Context, pkg string) (version string, err error) {
+	if err := checkName(pkg); err != nil {
+		return "", err
+	}
+	a, err := c.backports(ctx)
+	if errors.Is(err, errNoBackports) {
+		return "", refuse.New(refuse.SourceUnavailable, pkg, "%v", err)
+	}
+	if err != nil {
+		return "", err
+	}
+	versions, err := c.versionsIn(ctx, a, pkg)
+	if err != nil {
+		return "", err
+	}
+	if len(versions) == 0 {
+		return "", refuse.New(refuse.SourceUnavailable, pkg, "no package of this name is in the backports")
+	}
+	return versions[0], nil
+}
+
 // anyArchive runs look on the host's own archives and, if it finds nothing
 // there, on the backports. What keeps the backports from being asked is only
 // worth a line in the log: most packages are not there.

@@ -107,8 +107,12 @@ func (c *Cache) AnyVersion(pkg string) string {
 	return ""
 }
 
-// archiveOf finds who carries a version: for kernel packages that may be the
-// backports though the configured archives have others.
+// backportMark is in the versions of packages made for the backports
+// (backports.debian.org/Contribute, "Versioning"); that of kernels is another's.
+const backportMark = "~bpo"
+
+// archiveOf finds who carries a version: that may be the backports though the
+// configured archives have others.
 func (c *Cache) archiveOf(ctx context.Context, pkg, version string) (from archive, err error) {
 	if err := c.ensureIndex(ctx); err != nil {
 		return from, err
@@ -122,7 +126,7 @@ func (c *Cache) archiveOf(ctx context.Context, pkg, version string) (from archiv
 		}
 		return found, err
 	}
-	if fromKernel(pkg) {
+	if fromKernel(pkg) || strings.Contains(version, backportMark) {
 		err = c.anyArchive(ctx, look)
 	} else {
 		_, err = look(archive{})

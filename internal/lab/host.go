@@ -122,16 +122,21 @@ func (h *Host) boot(ctx context.Context) error {
 		return err
 	}
 	h.Accel = chooseAccel(ctx, &h.conf, initrd)
+	emu, err := findEmulator(ctx, h.conf.Cache, h.Accel)
+	if err != nil {
+		return err
+	}
+	h.conf.OneThread = h.conf.OneThread || !emu.coherent
 	life, cancel := context.WithCancel(ctx)
 	h.cancel = cancel
 	args := machineArgs(&h.conf, h.Accel, initrd, images)
-	err = h.start(ctx, life, args)
+	err = h.start(ctx, life, emu, args)
 	if errors.Is(err, errStalled) {
 		logrus.Warnf("lab: %s stood still before its first process; booting it once more", h.conf.Kernel.Release)
 		h.m.kill()
 		h.m.agent.Close()
 		h.console, h.Restarted = newConsole(h.conf.ConsoleLog), true
-		err = h.start(ctx, life, args)
+		err = h.start(ctx, life, emu, args)
 	}
 	if err != nil {
 		return h.explain("booting the lab host", err)
@@ -142,9 +147,9 @@ func (h *Host) boot(ctx context.Context) error {
 }
 
 // start runs QEMU until the agent answers.
-func (h *Host) start(ctx, life context.Context, args []string) error {
+func (h *Host) start(ctx, life context.Context, emu *emulator, args []string) error {
 	begin := time.Now()
-	m, err := startMachine(life, args, h.console)
+	m, err := startMachine(life, emu, args, h.console)
 	if err != nil {
 		return err
 	}

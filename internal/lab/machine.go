@@ -5,12 +5,12 @@ package lab
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,11 +19,6 @@ import (
 
 	"github.com/lupatch/lupatch/internal/lab/guest"
 )
-
-const qemuProgram = "qemu-system-x86_64"
-
-// ErrNoQEMU says that QEMU is not installed.
-var ErrNoQEMU = errors.New(qemuProgram + " is not installed; run `apt-get install qemu-system-x86` as root")
 
 // File descriptors that QEMU inherits: ExtraFiles start at 3.
 const (
@@ -74,11 +69,7 @@ type machine struct {
 
 // startMachine starts QEMU. It is killed when ctx ends, and by the kernel when
 // this process dies in whatever way.
-func startMachine(ctx context.Context, args []string, con *console) (*machine, error) {
-	path, err := exec.LookPath(qemuProgram)
-	if err != nil {
-		return nil, ErrNoQEMU
-	}
+func startMachine(ctx context.Context, emu *emulator, args []string, con *console) (*machine, error) {
 	conOurs, conTheirs, err := socketPair("console")
 	if err != nil {
 		return nil, err
@@ -89,7 +80,7 @@ func startMachine(ctx context.Context, args []string, con *console) (*machine, e
 		conTheirs.Close()
 		return nil, err
 	}
-	m := &machine{cmd: exec.CommandContext(ctx, path, args...), agent: agentOurs, done: make(chan struct{})}
+	m := &machine{cmd: exec.CommandContext(ctx, emu.path, append(slices.Clone(emu.args), args...)...), agent: agentOurs, done: make(chan struct{})}
 	m.cmd.ExtraFiles = []*os.File{conTheirs, agentTheirs}
 	m.cmd.Stderr = &m.said
 	m.cmd.Stdout = &m.said
