@@ -11,6 +11,7 @@
 # make evidence-shadow [RUN=EXPR]   drivers replaced under load
 # make test-drivers                 tests of replaced drivers in full
 # make evidence-shadow-crash        lupatch ended while it replaces one
+# make evidence-emulator            changed code under QEMU's TCG
 # make evidence-quiesce                    tasks in the way: foretold, and then waited for
 #
 # Nothing but Debian packages and Go modules is fetched. Caches are kept below
@@ -31,7 +32,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio openssl e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce evidence-shadow evidence-shadow-crash test-drivers
+.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce evidence-shadow evidence-shadow-crash evidence-emulator test-drivers
 
 build: bin/lupatch
 
@@ -147,6 +148,13 @@ install: build
 	install -D -m 755 bin/lupatch $(DESTDIR)/usr/sbin/lupatch
 	install -d $(DESTDIR)/usr/lib/systemd/system
 	install -m 644 packaging/systemd/*.service packaging/systemd/*.timer $(DESTDIR)/usr/lib/systemd/system
+
+# Does the emulator execute code as another processor has just left it? The installed
+# one, and the one that the lab takes.
+evidence-emulator: deps
+	$(MAKE) --no-print-directory bin/lupatch
+	$(GO) build -buildvcs=false -o bin/emulator ./internal/evidence/emulator
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" bin/emulator -lupatch bin/lupatch -table docs/evidence/emulator.tsv $$(command -v qemu-system-x86_64)
 
 # Predicted blockers against those that transitions waited for, 50 times.
 evidence-quiesce: deps

@@ -55,14 +55,14 @@ func chooseAccel(ctx context.Context, c *Config, initrd string) Accel {
 func probeKVM(ctx context.Context, c *Config, initrd string) bool {
 	ctx, cancel := context.WithTimeout(ctx, kvmProbeTimeout)
 	defer cancel()
-	emu, err := findEmulator(ctx, c.Cache, KVM)
+	emu, err := findEmulator(ctx, c, KVM)
 	if err != nil {
 		return false
 	}
 	con := newConsole(nil)
 	m, err := startMachine(ctx, emu, machineArgs(&Config{
 		Kernel: c.Kernel, Memory: c.Memory, CPUs: 1, CPUModel: c.CPUModel, Cmdline: []string{"earlyprintk=ttyS0"},
-	}, KVM, initrd, nil), con)
+	}, KVM, emu.coherent, initrd, nil), con)
 	if err != nil {
 		return false
 	}

@@ -54,11 +54,9 @@ type Config struct {
 	CPUs     int    // virtual processors
 	CPUModel string // as in `qemu-system-x86_64 -cpu help`
 	Accel    Accel
-	// OneThread lets TCG emulate all processors by turns in one thread. From 6.4
-	// on a livepatch transition rewrites thousands of calls of cond_resched();
-	// among some 200 transitions under TCG with a thread for each processor, one
-	// ended with a breakpoint of such a rewriting that nobody knew any more.
-	OneThread bool
+	// QEMU is the emulator's path. If empty, the installed one is taken, or a
+	// later one from the backports if TCG in the installed one is not sound.
+	QEMU string
 
 	// UEFI, if not nil, is the firmware that the host boots through.
 	UEFI *UEFI

@@ -22,10 +22,9 @@ const qemuProgram = "qemu-system-x86_64"
 var ErrNoQEMU = errors.New(qemuProgram + " is not installed; run `apt-get install qemu-system-x86` as root")
 
 // coherentQEMU is a version of QEMU whose TCG was seen to notice every change of
-// code that another processor is about to execute. 7.2 sometimes goes on executing
-// the old bytes, for ever: the breakpoint with which the kernel replaces an
-// instruction, though it is gone from memory (docs/lab.md has the measurement).
-// A function that is traced or patched while it is in use then hangs a processor.
+// code that another processor is about to execute. In 7.2 a processor hangs after some
+// seconds of functions being traced or patched while they are in use, at the very
+// instruction that was exchanged (make evidence-emulator).
 const coherentQEMU = "1:10.0"
 
 // qemuPackages are the parts of it that are kept in the cache where the host's own
@@ -48,7 +47,10 @@ var emulators struct {
 // findEmulator gives the host's own QEMU, and under TCG a later one from the
 // backports if the host's is too old for several processors. If there is none, the
 // host's has to do, with its processors by turns in one thread.
-func findEmulator(ctx context.Context, cache *deb.Cache, accel Accel) (*emulator, error) {
+func findEmulator(ctx context.Context, c *Config, accel Accel) (*emulator, error) {
+	if c.QEMU != "" {
+		return &emulator{path: c.QEMU, coherent: true}, nil
+	}
 	emulators.Lock()
 	defer emulators.Unlock()
 	own, err := installedEmulator(ctx)
@@ -56,7 +58,7 @@ func findEmulator(ctx context.Context, cache *deb.Cache, accel Accel) (*emulator
 		return own, err
 	}
 	if emulators.fetched == nil {
-		fetched, err := fetchEmulator(ctx, cache)
+		fetched, err := fetchEmulator(ctx, c.Cache)
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

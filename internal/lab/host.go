@@ -77,6 +77,7 @@ type Host struct {
 	Loaded []string
 
 	conf    Config
+	emu     *emulator
 	m       *machine
 	conn    *conn
 	console *console
@@ -109,6 +110,9 @@ func Boot(ctx context.Context, conf Config) (*Host, error) {
 	return h, nil
 }
 
+// Emulator is the path of the QEMU that runs the host.
+func (h *Host) Emulator() string { return h.emu.path }
+
 func (h *Host) boot(ctx context.Context) error {
 	initrd := filepath.Join(h.tmp, "initramfs")
 	if err := h.writeInitramfs(ctx, initrd); err != nil {
@@ -122,21 +126,20 @@ func (h *Host) boot(ctx context.Context) error {
 		return err
 	}
 	h.Accel = chooseAccel(ctx, &h.conf, initrd)
-	emu, err := findEmulator(ctx, h.conf.Cache, h.Accel)
+	h.emu, err = findEmulator(ctx, &h.conf, h.Accel)
 	if err != nil {
 		return err
 	}
-	h.conf.OneThread = h.conf.OneThread || !emu.coherent
 	life, cancel := context.WithCancel(ctx)
 	h.cancel = cancel
-	args := machineArgs(&h.conf, h.Accel, initrd, images)
-	err = h.start(ctx, life, emu, args)
+	args := machineArgs(&h.conf, h.Accel, h.emu.coherent, initrd, images)
+	err = h.start(ctx, life, args)
 	if errors.Is(err, errStalled) {
 		logrus.Warnf("lab: %s stood still before its first process; booting it once more", h.conf.Kernel.Release)
 		h.m.kill()
 		h.m.agent.Close()
 		h.console, h.Restarted = newConsole(h.conf.ConsoleLog), true
-		err = h.start(ctx, life, emu, args)
+		err = h.start(ctx, life, args)
 	}
 	if err != nil {
 		return h.explain("booting the lab host", err)
@@ -147,9 +150,9 @@ func (h *Host) boot(ctx context.Context) error {
 }
 
 // start runs QEMU until the agent answers.
-func (h *Host) start(ctx, life context.Context, emu *emulator, args []string) error {
+func (h *Host) start(ctx, life context.Context, args []string) error {
 	begin := time.Now()
-	m, err := startMachine(life, emu, args, h.console)
+	m, err := startMachine(life, h.emu, args, h.console)
 	if err != nil {
 		return err
 	}

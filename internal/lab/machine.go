@@ -26,10 +26,10 @@ const (
 	agentFD   = 4
 )
 
-// machineArgs is QEMU's command line.
-func machineArgs(c *Config, accel Accel, initrd string, images []string) []string {
+// machineArgs is QEMU's command line; threads has TCG run each processor in one.
+func machineArgs(c *Config, accel Accel, threads bool, initrd string, images []string) []string {
 	accelArg, cpu := "tcg,thread=multi", c.CPUModel
-	if c.OneThread {
+	if !threads {
 		accelArg = "tcg,thread=single"
 	}
 	if accel == KVM {

@@ -24,11 +24,10 @@ var supported = []struct {
 	// some machines only.
 	processor string
 	cmdline   []string
-	oneThread bool // see lab.Config
 }{
-	{"reference", func(*testing.T) string { return labtest.Release }, "", nil, false},
-	{"newest-6.1", func(t *testing.T) string { return newest(t, "6.1") }, "max", nil, false},
-	{"newest-6.12-of-backports", func(t *testing.T) string { return labtest.Backport(t) }, "Skylake-Client", []string{"retbleed=stuff"}, true},
+	{"reference", func(*testing.T) string { return labtest.Release }, "", nil},
+	{"newest-6.1", func(t *testing.T) string { return newest(t, "6.1") }, "max", nil},
+	{"newest-6.12-of-backports", func(t *testing.T) string { return labtest.Backport(t) }, "Skylake-Client", []string{"retbleed=stuff"}},
 }
 
 func newest(t *testing.T, series string) string {
@@ -55,7 +54,7 @@ func TestSupportedKernels(t *testing.T) {
 			start := time.Now()
 			u, w, h := updateFor(t, release, "two"), updateFor(t, release, "warn"), updateFor(t, release, "hide")
 			t.Logf("%s: built in %.0f s, %d and %d functions verified", release, time.Since(start).Seconds(), u.manifest.Units[0].Verified, u.manifest.Units[1].Verified)
-			g := boot(t, lab.Config{Release: release, NICs: []lab.NIC{{Model: "e1000"}}, CPUModel: k.processor, Cmdline: k.cmdline, OneThread: k.oneThread},
+			g := boot(t, lab.Config{Release: release, NICs: []lab.NIC{{Model: "e1000"}}, CPUModel: k.processor, Cmdline: k.cmdline},
 				labtest.Allow(`WARNING: CPU: \d+ PID: \d+ at drivers/net/ethernet/intel/e1000/e1000_main\.c:\d+ e1000_odd_mtu`), labtest.Allow(`Call Trace:$`))
 			g.sh("ip link set eth0 up")
 			g.run("example", func(g guest) { smoke(g, u) })

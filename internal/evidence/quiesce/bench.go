@@ -72,7 +72,7 @@ type trial struct {
 // trials runs some on one host and hands each over.
 func (b *bench) trials(ctx context.Context, o options, numbers []int, put func(*trial) error) error {
 	h, err := lab.Boot(ctx, lab.Config{
-		Release: o.release, Init: o.lupatch, Memory: 768, OneThread: o.oneThread,
+		Release: o.release, Init: o.lupatch, Memory: 768,
 		// The kernel has much to say in a trial, none of it on the console.
 		Cmdline: []string{"log_buf_len=8M"},
 		Files: []lab.File{{Path: "/root/busy.ko", Host: b.module}, {Path: "/root/load.ko", Host: b.update},

@@ -29,7 +29,6 @@ type options struct {
 	trials, tasks    int
 	seed             uint64
 	longest          time.Duration
-	oneThread        bool
 }
 
 func main() {
@@ -45,7 +44,6 @@ func main() {
 	flag.IntVar(&o.tasks, "tasks", 200, "so many tasks")
 	flag.Uint64Var(&o.seed, "seed", 1, "what the tasks' choices are drawn with")
 	flag.DurationVar(&o.longest, "longest", 14*time.Second, "the longest that a task stays in a function; after 15 seconds the kernel wakes it")
-	flag.BoolVar(&o.oneThread, "one-thread", false, "emulate all processors in one thread (kernels from 6.4 on)")
 	flag.Parse()
 	if o.table == "" || flag.NArg() > 0 {
 		flag.Usage()

@@ -26,9 +26,7 @@ import (
 // Release is the kernel that tests run on if they do not ask for another one:
 // its packages are all in Debian 12. LUPATCH_TEST_KERNEL names another one for a run of
 // tests that are about lupatch, not about this kernel.
-var Release = cmp.Or(os.Getenv("LUPATCH_TEST_KERNEL"), reference)
-
-const reference = "6.1.0-47-amd64"
+var Release = cmp.Or(os.Getenv("LUPATCH_TEST_KERNEL"), "6.1.0-47-amd64")
 
 // Later is the series of the kernel that the backports of Debian 12 carry.
 const Later = "6.12"
@@ -85,8 +83,6 @@ func Boot(t testing.TB, conf lab.Config, opts ...Option) *lab.Host {
 	if conf.Init == "" {
 		conf.Init = Lupatch(t)
 	}
-	// See lab.Config.
-	conf.OneThread = conf.OneThread || conf.Release == Release && Release != reference
 	h, err := lab.Boot(t.Context(), conf)
 	if err != nil {
 		t.Fatalf("booting a lab host: %v", err)
