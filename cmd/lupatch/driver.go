@@ -7,14 +7,10 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
-	"os/signal"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/sys/unix"
 
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
@@ -54,9 +50,6 @@ func driverAmong(files []string) (bool, error) {
 	return n == 1, nil
 }
 
-// inWorker is set in the environment of the process that replaces a driver.
-const inWorker = "LUPATCH_WORKER"
-
 func (h *host) applyDriver(c *cli.Context, file string, opt update.Options) error {
 	if err := driverOptions(c, &opt, "apply"); err != nil {
 		return err
@@ -75,6 +68,9 @@ func (h *host) applyDriver(c *cli.Context, file string, opt update.Options) erro
 	}
 	if front {
 		return h.work()
+	}
+	if !opt.DryRun {
+		defer stayAwake().Close()
 	}
 	r, err := h.update().ApplyDriver(c.Context, file, opt)
 	if err != nil {
@@ -111,56 +107,6 @@ func tellOutages(w io.Writer, list []update.Outage) {
 		fmt.Fprintf(w, "  %s (%s): open again after %s, link after %s, first packet after %s\n", o.Device, o.Parent, ms(o.Reopened), ms(o.Carrier), ms(o.FirstPacket))
 	}
 }
-
-// work runs this command again in a session of its own, where neither a terminal nor a
-// connection that breaks off ends it, and waits for it. Where systemd runs it is a
-// service, which the machine does not suspend or shut down meanwhile.
-func (h *host) work() error {
-	args := append([]string{"/proc/self/exe"}, os.Args[1:]...)
-	if !h.inTerminal || !h.errTerminal {
-		// Nothing was asked.
-	} else {
-		args = append(args, "--yes")
-	}
-	if _, err := os.Stat("/run/systemd/system"); err == nil {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("looking for this program: %w", err)
-		}
-		args[0] = self
-		args = append(strings.Fields("systemd-run --pipe --wait --collect --quiet --service-type=exec -p OOMScoreAdjust=-1000 --setenv="+inWorker+"=1 "+
-			"systemd-inhibit --what=sleep:shutdown --mode=block --who=lupatch --why=driver"), args...)
-	}
-	cmd := exec.Command(args[0], args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = nil, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), inWorker+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM)
-	defer signal.Stop(signals)
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("starting the process that replaces the driver: %w", err)
-	}
-	go func() {
-		for s := range signals {
-			_ = cmd.Process.Signal(s)
-		}
-	}()
-	err := cmd.Wait()
-	if err == nil {
-		return nil
-	}
-	if code := cmd.ProcessState.ExitCode(); code > 0 {
-		return workError{code}
-	}
-	return fmt.Errorf("the process that replaces the driver has died (%w); the driver of before is brought back by itself, see `lupatch status`", err)
-}
-
-// workError has been told by the process that did the work.
-type workError struct{ code int }
-
-func (workError) Error() string   { return "" }
-func (e workError) ExitCode() int { return e.code }
 
 // guardCommand is for processes that lupatch starts itself.
 func (h *host) guardCommand() *cli.Command {
@@ -210,6 +156,9 @@ func (h *host) rollbackDriver(c *cli.Context, name string, opt update.Options) e
 	}
 	if front {
 		return h.work()
+	}
+	if !opt.DryRun {
+		defer stayAwake().Close()
 	}
 	// Whatever the older driver lacks, the host has lived with it.
 	opt.Lenient = true

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -87,6 +88,9 @@ type Config struct {
 	// place of busybox's of the same name, with the libraries they are linked
 	// with. Their services are not started, and no script of theirs is run.
 	Packages []string
+	// Systemd is process 1, with udev, journald, D-Bus and logind of Debian's
+	// packages. Boot waits until they are up.
+	Systemd bool
 	// Files are there from the start.
 	Files []File
 	// Cmdline are more words for the kernel command line.
@@ -146,6 +150,9 @@ func ParseFile(spec string) (File, error) {
 
 func (c *Config) setDefaults() {
 	c.setDebugDefaults()
+	if c.Systemd {
+		c.Packages = append(slices.Clone(c.Packages), servicePackages...)
+	}
 	if c.Memory == 0 {
 		c.Memory = DefaultMemory
 	}

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -160,7 +161,22 @@ func (h *Host) start(ctx, life context.Context, args []string) error {
 	wait, stop := context.WithTimeout(ctx, h.conf.BootTimeout)
 	defer stop()
 	err = h.awaitHello(wait)
+	if err == nil && h.conf.Systemd {
+		err = h.awaitSystemd(wait)
+	}
 	h.BootTime = time.Since(begin)
+	return err
+}
+
+// awaitSystemd waits until it has started what it starts at boot. Units of packages that
+// a lab host lacks may fail: that it is "degraded" says nothing.
+func (h *Host) awaitSystemd(ctx context.Context) error {
+	r, err := h.Sh(ctx, `until [ -S /run/systemd/private ]; do sleep 0.05; done
+systemctl is-system-running --wait >/dev/null
+systemctl start systemd-logind`)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("starting logind: status %d: %s", r.Code, bytes.TrimSpace(r.Stderr))
+	}
 	return err
 }
 

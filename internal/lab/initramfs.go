@@ -158,7 +158,7 @@ func addModules(_ context.Context, w *cpio.Writer, c *Config) error {
 }
 
 func addEtc(_ context.Context, w *cpio.Writer, c *Config) error {
-	g := guest.Config{Hostname: "lab", ManualNetwork: c.ManualNetwork, Virtio: !c.SerialAgent, Networks: c.networks(), Modules: c.Modules}
+	g := guest.Config{Hostname: "lab", ManualNetwork: c.ManualNetwork, Virtio: !c.SerialAgent, Systemd: c.Systemd, Networks: c.networks(), Modules: c.Modules}
 	if !c.NoDrivers {
 		g.Modules = append(c.drivers(), c.Modules...)
 	}
@@ -172,8 +172,8 @@ func addEtc(_ context.Context, w *cpio.Writer, c *Config) error {
 		{"etc/machine-id", "6c757061746368206c6162206d616368\n"}, // for DHCP
 		{"etc/hosts", "127.0.0.1 localhost lab\n"},
 		{"etc/resolv.conf", "nameserver 10.0.2.3\n"},
-		{"etc/passwd", "root:x:0:0:root:/root:/bin/sh\nsystemd-network:x:998:998::/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
-		{"etc/group", "root:x:0:\ntty:x:5:\nsystemd-network:x:998:\nnogroup:x:65534:\n"},
+		{"etc/passwd", "root:x:0:0:root:/root:/bin/sh\nsystemd-network:x:998:998::/:/bin/false\nmessagebus:x:997:997::/:/bin/false\nnobody:x:65534:65534:nobody:/:/bin/false\n"},
+		{"etc/group", "root:x:0:\ntty:x:5:\nsystemd-network:x:998:\nmessagebus:x:997:\nnogroup:x:65534:\n"},
 		{"etc/os-release", "NAME=\"lupatch lab host\"\nID=lupatch-lab\n"},
 		{"etc/profile", "PS1='lab# '\n"},
 	}

@@ -52,6 +52,10 @@ func addPackages(ctx context.Context, w *cpio.Writer, c *Config) error {
 	return nil
 }
 
+// servicePackages are what systemd needs as process 1. Their own users are in the
+// guest's /etc/passwd, which no package's script writes.
+var servicePackages = []string{"systemd", "udev", "dbus", "dbus-daemon", "dbus-bin", "dbus-system-bus-common"}
+
 // NetworkTools are the packages with which an operator looks at a host's
 // network, and the services that follow it. Some 30 MB of a lab host's memory.
 var NetworkTools = []string{"iproute2", "ethtool", "nftables", "tcpdump", "udev", "systemd"}

@@ -38,6 +38,8 @@ type Config struct {
 	Networks []Network `json:"networks,omitempty"`
 	// ManualNetwork leaves interfaces alone.
 	ManualNetwork bool `json:"manual_network,omitempty"`
+	// Systemd becomes process 1 once the agent has been started.
+	Systemd bool `json:"systemd,omitempty"`
 }
 
 // Network says which IPv4 address goes to which interface.

@@ -17,6 +17,8 @@ import (
 const (
 	roleInit  = "1"
 	roleAgent = "agent"
+
+	systemdPath = "/lib/systemd/systemd"
 )
 
 // RunIfGuest takes over and never returns if this process is the first one of a
@@ -57,6 +59,11 @@ func runInit() {
 	agent.Stdin, agent.Stdout, agent.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := agent.Start(); err != nil {
 		say("starting the agent: %v", err)
+		powerOff()
+	}
+	if conf, err := readConfig(); err == nil && conf.Systemd {
+		// The agent stays its child. What fails here is seen: nobody is process 1.
+		say("starting systemd: %v", unix.Exec(systemdPath, []string{systemdPath, "--unit=basic.target"}, basicEnv()))
 		powerOff()
 	}
 	for {
