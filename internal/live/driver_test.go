@@ -124,6 +124,8 @@ func TestDriverVersions(t *testing.T) {
 				t.Fatal(err)
 			}
 			index := g.sh("cat /sys/class/net/eth0/ifindex")
+			// What watches drivers has to let one go, and to know the next one.
+			g.sh("lupatch watch --start")
 			shipped := g.driverID(c)
 			ids := []string{shipped}
 			for _, file := range []string{g.builtDriver(c), g.variant(c, shadowtest.Grown)} {
@@ -132,6 +134,9 @@ func TestDriverVersions(t *testing.T) {
 			}
 			if out := g.sh("lupatch status"); !strings.Contains(out, "driver replaced") || !strings.Contains(out, c.module) {
 				t.Errorf("status does not show the driver:\n%s", out)
+			}
+			if out := g.sh("lupatch watch; lupatch instances " + c.module); !strings.Contains(out, "eth0") {
+				t.Errorf("who watched does not know the driver:\n%s", out)
 			}
 			if ids[0] == ids[1] || ids[1] == ids[2] {
 				t.Fatalf("the drivers that ran are %v", ids)
