@@ -28,7 +28,7 @@ func TestGenerated(t *testing.T) {
 		}
 		n++
 	}
-	if n != 4 {
+	if n != 5 {
 		t.Errorf("%d files have a sum", n)
 	}
 }

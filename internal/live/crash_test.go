@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -224,8 +223,7 @@ func (h *crashHost) run(c *interrupted, at int, by string) (points []string, r *
 		h.sh("echo 0 > /sys/module/lutarget/parameters/go")
 		h.sleep("shipped", "shipped_show")
 	}
-	h.sh("rm -f /tmp/points")
-	env := []string{"LUPATCH_CRASH_AT=" + strconv.Itoa(at), "LUPATCH_CRASH_BY=" + by, "LUPATCH_CRASH_LOG=/tmp/points", "LUPATCH_PROBATION=300ms"}
+	env := append(h.endAt(at, by), "LUPATCH_PROBATION=300ms")
 	r, err = h.Run(h.t.Context(), lab.Cmd{Argv: argv, Env: env, Timeout: commandTime})
 	if err != nil {
 		return nil, r, err
@@ -233,7 +231,7 @@ func (h *crashHost) run(c *interrupted, at int, by string) (points []string, r *
 	if c.sleeper {
 		h.openGate(true)
 	}
-	return strings.Split(h.sh("cat /tmp/points"), "\n"), r, nil
+	return h.points(), r, nil
 }
 
 // attempt ends the command at a point, recovers and says which version there is.
@@ -289,32 +287,9 @@ func TestCrash(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
 	cases := interruptions(t)
-	for _, by := range []string{"kill", "power"} {
-		t.Run(by, func(t *testing.T) {
-			t.Parallel()
-			hosts <- struct{}{}
-			defer func() { <-hosts }()
-			crash(t, cases, by, crashResults(t, by))
-		})
-	}
-}
-
-// crashResults is the table of a run of all points, nil for a sample.
-func crashResults(t *testing.T, by string) *record.Table {
-	pattern := os.Getenv(crashTable)
-	if pattern == "" {
-		return nil
-	}
-	tree, err := record.TreeHash(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	head := "kernel " + labtest.Release + ", lupatch ended at every record of its journal, by make evidence-crash"
-	table, err := record.Open(strings.Replace(pattern, "%", by, 1), head, tree, "point", "version", "boot_s")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return table
+	endedBy(t, func(t *testing.T, by string) {
+		crash(t, cases, by, allPoints(t, crashTable, by, "kernel "+labtest.Release+", lupatch ended at every record of its journal, by make evidence-crash", "boot_s"))
+	})
 }
 
 func crash(t *testing.T, cases []interrupted, by string, results *record.Table) {

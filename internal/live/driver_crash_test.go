@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -79,14 +77,13 @@ for m in ` + h.c.needs + " " + h.c.module + `; do modprobe $m; done`)
 // attempt ends an apply at a point, or lets it run if that is 0, and gives the points.
 func (h *driverCrash) attempt(at int, by string) ([]string, *lab.Result, error) {
 	h.t.Helper()
-	h.sh("rm -f /tmp/points")
-	env := []string{"LUPATCH_CRASH_AT=" + strconv.Itoa(at), "LUPATCH_CRASH_BY=" + by, "LUPATCH_CRASH_LOG=/tmp/points"}
+	env := h.endAt(at, by)
 	argv := []string{"/root/lupatch-crash", "apply", "--yes", "--probation", "300ms", h.file}
 	r, err := h.Run(h.t.Context(), lab.Cmd{Argv: argv, Env: env, Timeout: commandTime})
 	if err != nil {
 		return nil, r, err
 	}
-	return strings.Split(h.sh("cat /tmp/points"), "\n"), r, nil
+	return h.points(), r, nil
 }
 
 // settled waits until a driver is at work and nothing more is under way, by itself, and
@@ -125,31 +122,10 @@ func (h *driverCrash) settled(limit time.Duration) (version string, took time.Du
 func TestDriverKilled(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
-	for _, by := range []string{"kill", "power"} {
-		t.Run(by, func(t *testing.T) {
-			t.Parallel()
-			hosts <- struct{}{}
-			defer func() { <-hosts }()
-			driverCrashes(t, by, driverCrashResults(t, by))
-		})
-	}
-}
-
-func driverCrashResults(t *testing.T, by string) *record.Table {
-	pattern := os.Getenv(driverCrashTable)
-	if pattern == "" {
-		return nil
-	}
-	tree, err := record.TreeHash(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	head := "kernel " + driverKernel + ", lupatch ended at every record of its journal while it replaced virtio_net, by make evidence-shadow-crash"
-	table, err := record.Open(strings.Replace(pattern, "%", by, 1), head, tree, "point", "version", "seconds")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return table
+	endedBy(t, func(t *testing.T, by string) {
+		driverCrashes(t, by, allPoints(t, driverCrashTable, by,
+			"kernel "+driverKernel+", lupatch ended at every record of its journal while it replaced virtio_net, by make evidence-shadow-crash", "seconds"))
+	})
 }
 
 func driverCrashes(t *testing.T, by string, results *record.Table) {
