@@ -84,14 +84,14 @@ func (r *one) measure(ctx context.Context, o options) (*measured, error) {
 // growth is by how much the kernel uses more at the end than at the beginning, in kB.
 // Buffers of the streams come and go by megabytes between any two samples, and the
 // first replacements load what stays, such as caches: therefore the median of the last
-// quarter less that of the second.
-func growth(samples []int) int {
+// quarter less that of the second. Few samples say nothing.
+func growth(samples []int) string {
 	n := len(samples) / 4
-	if n == 0 {
-		return 0
+	if n < 3 {
+		return "-"
 	}
 	median := func(part []int) int { return slices.Sorted(slices.Values(part))[len(part)/2] }
-	return median(samples[len(samples)-n:]) - median(samples[n:2*n])
+	return strconv.Itoa(median(samples[len(samples)-n:]) - median(samples[n:2*n]))
 }
 
 func tail(console string) string {
@@ -99,9 +99,10 @@ func tail(console string) string {
 	return strings.Join(lines[max(0, len(lines)-60):], "\n")
 }
 
-// memory is what the kernel uses beyond files, in kB.
+// memory is what the kernel uses beyond files, in kB. Free pages that a processor keeps
+// at hand, several megabytes, are not part of MemFree.
 func (h *host) memory(ctx context.Context) int {
-	out, err := h.sh(ctx, "echo 3 > /proc/sys/vm/drop_caches; awk '/^(MemFree|Buffers|Cached):/ {n += $2} END {print n}' /proc/meminfo")
+	out, err := h.sh(ctx, "echo 3 > /proc/sys/vm/drop_caches; awk '/^(MemFree|Buffers|Cached):/ {n += $2} / count:/ {n += 4 * $2} END {print n}' /proc/meminfo /proc/zoneinfo")
 	if err != nil {
 		return 0
 	}
@@ -174,5 +175,5 @@ func (m *measured) cells() []string {
 		open, openWorst, packet, packetWorst,
 		itoa((m.tcp.BytesUp() + m.tcp.BytesDown()) >> 20), wrong, itoa(m.tcp.Guest.Retransmits), ms(m.tcp.LongestGap()),
 		itoa(m.udp.Host.Sent + m.udp.Guest.Sent), itoa(m.udp.LostUp() + m.udp.LostDown()), ms(m.udp.LongestGap()),
-		strconv.Itoa(growth(m.memory)), faults, lockdep, m.remark}
+		growth(m.memory), faults, lockdep, m.remark}
 }
