@@ -59,7 +59,16 @@ func (w *worker) pass(cmd *exec.Cmd, s os.Signal) error {
 	if w.unit == "" {
 		return cmd.Process.Signal(s)
 	}
-	return exec.Command("systemctl", "kill", "--kill-whom=main", "--signal="+unix.SignalName(s.(syscall.Signal)), w.unit).Run()
+	// `systemctl kill` would ask the guardian to end, too.
+	out, err := exec.Command("systemctl", "show", "--property=MainPID", "--value", w.unit).Output()
+	if err != nil {
+		return fmt.Errorf("asking systemd for the process of %s: %w", w.unit, err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil || pid <= 0 {
+		return fmt.Errorf("asking systemd for the process of %s: it says %q", w.unit, out)
+	}
+	return unix.Kill(pid, s.(syscall.Signal))
 }
 
 // work runs this command again in a session of its own, or where systemd runs in a

@@ -24,7 +24,9 @@ type measured struct {
 	memory                  []int // after each way up and back, in kB
 	faults                  []lab.Fault
 	lockdep                 string
-	remark                  string
+	remarks                 []string
+	level                   int // versions above the shipped one
+	down                    bool
 }
 
 // load are pollers and configuration: what the prototype of the shadow hung with once.
@@ -58,7 +60,7 @@ func (r *one) measure(ctx context.Context, o options) (*measured, error) {
 		if err := m.swap(ctx, h); err != nil {
 			return nil, fmt.Errorf("replacement %d: %w\n%s", m.tried, err, tail(h.Console()))
 		}
-		if m.tried%(2*len(h.files)) == 0 {
+		if m.level == 0 {
 			m.memory = append(m.memory, h.memory(ctx))
 		}
 		fmt.Fprintf(os.Stderr, "%s %d\r", r.name, m.tried)
@@ -110,12 +112,17 @@ func (h *host) memory(ctx context.Context) int {
 	return -n
 }
 
-// swap makes the next replacement: up through the versions, then back down.
+// swap makes the next replacement: up through the versions, then back down. What is
+// refused on the way up ends that; what is refused on the way down is tried again.
 func (m *measured) swap(ctx context.Context, h *host) error {
-	n := len(h.files)
 	argv := []string{"rollback", "--yes", "--json", m.r.card.module}
-	if at := m.tried % (2 * n); at < n {
-		argv = []string{"apply", "--yes", "--json", "--probation", "0", "--untested-driver", h.files[at]}
+	if m.level == 0 {
+		m.down = false
+	} else if m.level == len(h.files) {
+		m.down = true
+	}
+	if !m.down {
+		argv = []string{"apply", "--yes", "--json", "--probation", "0", "--untested-driver", h.files[m.level]}
 	}
 	m.tried++
 	r, refused, err := h.command(ctx, argv...)
@@ -124,11 +131,14 @@ func (m *measured) swap(ctx context.Context, h *host) error {
 	}
 	if refused != "" {
 		m.refused++
-		m.remark = refused
-		if argv[0] == "apply" {
-			m.tried += 2*n - 1 - 2*(m.tried-1)%(2*n) // there is nothing to take back
-		}
+		m.say(refused)
+		m.down = true
 		return nil
+	}
+	if m.down {
+		m.level--
+	} else {
+		m.level++
 	}
 	m.applied++
 	for _, d := range r.Devices {
@@ -139,10 +149,18 @@ func (m *measured) swap(ctx context.Context, h *host) error {
 	}
 	for _, w := range r.Warnings {
 		if !strings.Contains(w, "nobody signed it") {
-			m.remark = w
+			m.say(w)
 		}
 	}
 	return nil
+}
+
+// say keeps a remark, once.
+func (m *measured) say(remark string) {
+	if !slices.Contains(m.remarks, remark) {
+		m.remarks = append(m.remarks, remark)
+		fmt.Fprintf(os.Stderr, "%s %d: %s\n", m.r.name, m.tried, remark)
+	}
 }
 
 func middle(list []time.Duration) (median, worst string) {
@@ -175,5 +193,5 @@ func (m *measured) cells() []string {
 		open, openWorst, packet, packetWorst,
 		itoa((m.tcp.BytesUp() + m.tcp.BytesDown()) >> 20), wrong, itoa(m.tcp.Guest.Retransmits), ms(m.tcp.LongestGap()),
 		itoa(m.udp.Host.Sent + m.udp.Guest.Sent), itoa(m.udp.LostUp() + m.udp.LostDown()), ms(m.udp.LongestGap()),
-		growth(m.memory), faults, lockdep, m.remark}
+		growth(m.memory), faults, lockdep, strings.Join(m.remarks, "; ")}
 }

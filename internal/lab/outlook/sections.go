@@ -56,6 +56,9 @@ var remaining = replace(`\b(valid_lft|preferred_lft|expires) \d+sec`, "$1 some t
 // timers of a bridge and of its ports run down too.
 var timers = replace(`(\w+_timer)(:|\s+)[\d.]+`, "$1 some time")
 
+// crossover: where the card chooses, either is right, and the next look may see the other.
+var crossover = replace(`(MDI-X: )(on|off|Unknown) (\(auto\))`, "$1$3")
+
 var ethtoolCounter = regexp.MustCompile(`^\s*([^:]+): (\d+)$`)
 
 // sysfs is read by one program: a process for each of some hundred attributes
@@ -83,7 +86,7 @@ var perInterface = []section{
 		drop: regexp.MustCompile(`^queues/.*/byte_queue_limits/(inflight|limit|stall_\w+):|^power/.*_time:|^brforward:`)},
 	{name: "/proc/net/dev", command: "grep -w DEV: /proc/net/dev", parse: devCounters},
 	{name: "/proc/net/dev_mcast", command: "grep -w DEV /proc/net/dev_mcast", sorted: true},
-	{hardware: true, command: "ethtool DEV"},
+	{hardware: true, command: "ethtool DEV", normalise: crossover},
 	{hardware: true, command: "ethtool -a DEV"},
 	{hardware: true, command: "ethtool -c DEV"},
 	{hardware: true, command: "ethtool -e DEV"},
