@@ -9,7 +9,7 @@
 # make evidence-crash   kill -9 and power-off at every record of the journal
 # make evidence-differ CORPUS=DIR [N=60]   the differ beside kpatch's, over the same objects
 # make evidence-shadow [RUN=EXPR]   drivers replaced under load
-# make test-drivers                 tests of replaced drivers in full
+# make test-thorough [TEST=EXPR]    tests in full
 # make evidence-shadow-crash        lupatch ended while it replaces one
 # make evidence-emulator            changed code under QEMU's TCG
 # make evidence-quiesce                    tasks in the way: foretold, and then waited for
@@ -32,7 +32,7 @@ PACKAGES := gcc-12 gcc make xz-utils bc flex bison libelf-dev libssl-dev \
             qemu-system-x86 busybox-static kmod zstd cpio openssl e2fsprogs
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce evidence-shadow evidence-shadow-crash evidence-emulator test-drivers
+.PHONY: build install demo test vet deps bench fuzz generate clean lab-debug-kernel evidence-corpus evidence-differ evidence-crash evidence-quiesce evidence-shadow evidence-shadow-crash evidence-emulator test-thorough
 
 build: bin/lupatch
 
@@ -64,9 +64,10 @@ vet:
 	$(GO) vet ./...
 
 # -p 2: two packages at a time; each boots one or two lab hosts.
+# A sample of what takes long; the longest packages first, so that they overlap.
 test: deps
 	$(MAKE) --no-print-directory vet bin/lupatch
-	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" $(GO) test -p 2 -timeout 30m ./...
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" $(GO) test -p 2 -timeout 30m ./internal/live ./internal/build ./...
 
 # Ten to twenty minutes on two processors, once; it is kept as long as its
 # configuration and source are the same.
@@ -134,9 +135,10 @@ evidence-shadow: deps
 	$(GO) build -buildvcs=false -o bin/shadow ./internal/evidence/shadow
 	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" bin/shadow -table docs/evidence/shadow-runs.tsv -run '$(RUN)'
 
-# All that a sample in `make test` leaves out about drivers.
-test-drivers: deps
-	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_THOROUGH=1 $(GO) test ./internal/live -run '^TestDriver' -count=1 -timeout 2h -v
+# With all that `make test` has a sample of; TEST=EXPR for some tests alone.
+TEST ?= .
+test-thorough: deps
+	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_THOROUGH=1 $(GO) test -p 2 -run '$(TEST)' -count=1 -timeout 3h ./...
 
 evidence-shadow-crash: deps
 	PATH="$(dir $(GO)):$$PATH:/usr/sbin:/sbin" LUPATCH_EVIDENCE_SHADOW_CRASH="$(CURDIR)/docs/evidence/shadow-crash-%-$(KERNEL).tsv" \

@@ -176,8 +176,11 @@ func attached(t *testing.T, h *lab.Host) []string {
 	return strings.Split(out, "\n")
 }
 
-func TestCaptureOfKernel(t *testing.T)      { testCapture(t, labtest.Release) }
-func TestCaptureOfLaterKernel(t *testing.T) { testCapture(t, labtest.Backport(t)) }
+func TestCaptureOfKernel(t *testing.T) { testCapture(t, labtest.Release) }
+func TestCaptureOfLaterKernel(t *testing.T) {
+	labtest.OnlyThorough(t, "TestCaptureOfKernel has the same on 6.1")
+	testCapture(t, labtest.Backport(t))
+}
 
 func testCapture(t *testing.T, release string) {
 	t.Parallel()

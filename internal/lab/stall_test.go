@@ -46,8 +46,9 @@ func (s *stopper) Write(b []byte) (int, error) {
 //
 // once more, not for ever. TestConsoleStalled has what happens later.
 func TestLabStall(t *testing.T) {
+	labtest.OnlyThorough(t, "TestConsoleStalled has what tells a stall")
 	init := labtestInit(t)
-	defer lab.SetEarlyStall(12 * time.Second)()
+	defer lab.SetEarlyStall(8 * time.Second)()
 	conf := lab.Config{Init: init, Release: labtest.Release, CPUs: 1, BootTimeout: 60 * time.Second}
 	boot := func(word string, times int) (*lab.Host, error) {
 		conf.ConsoleLog = &stopper{t: t, word: word, times: times}

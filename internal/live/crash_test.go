@@ -28,7 +28,7 @@ const crashTable = "LUPATCH_EVIDENCE_CRASH"
 
 // sampled is how many points of each command a sample has, drawn with sampleSeed.
 const (
-	sampled    = 2
+	sampled    = 1
 	sampleSeed = 4
 )
 

@@ -140,7 +140,7 @@ func driverCrashes(t *testing.T, by string, results *record.Table) {
 		"kill":  {"after driver impersonated done", "after driver disabled done", "after driver initialised done", "after driver installed done"},
 		"power": {"after driver disabled done", "after driver installed done"},
 	}[by]
-	const drawn = 3 // more of those killed
+	const drawn = 1 // more of those killed
 	for at, point := range points {
 		key := fmt.Sprintf("%s %02d %s", filepath.Base(h.file), at+1, point)
 		chosen := slices.Contains(sample, point) || by == "kill" && draw.IntN(len(points)) < drawn

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/lab"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/shadow/shadowtest"
 )
@@ -133,9 +134,7 @@ func (g guest) hold(how, device string) (stop func()) {
 // replaced: they never get it, and the replacement is none the worse for it.
 func TestDriverRace(t *testing.T) {
 	t.Parallel()
-	if !thorough() {
-		t.Skip("only with LUPATCH_THOROUGH")
-	}
+	labtest.OnlyThorough(t, "TestDriverRefused has what is refused beforehand")
 	c := virtio
 	g := driverHost(t, lab.Config{Files: []lab.File{{Path: "/root/lupatch-crash", Host: crashing(t), Mode: 0o755}}}, c)
 	s, err := g.StartStream(t.Context(), lab.StreamOptions{})

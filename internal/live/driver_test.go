@@ -5,7 +5,6 @@ package live
 import (
 	"context"
 
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -41,10 +40,6 @@ var (
 	e1000  = card{"e1000", "e1000", ""}
 	virtio = card{"virtio-net-pci", "virtio_net", "virtio_pci"}
 )
-
-// thorough, in the environment, has the tests of drivers run in full (make
-// test-drivers). Otherwise they are a sample that fits into `make test`.
-func thorough() bool { return os.Getenv("LUPATCH_THOROUGH") != "" }
 
 // driverHost boots a host whose cards were found after lupatch_shadow was loaded, as
 // it is where that is loaded at boot.
@@ -118,6 +113,9 @@ func TestDriverVersions(t *testing.T) {
 	for _, c := range []card{virtio, e1000} {
 		t.Run(c.module, func(t *testing.T) {
 			t.Parallel()
+			if c == virtio {
+				labtest.OnlyThorough(t, "TestDriverService goes up and down with it")
+			}
 			g := driverHost(t, lab.Config{}, c)
 			s, err := g.StartStream(t.Context(), lab.StreamOptions{})
 			if err != nil {

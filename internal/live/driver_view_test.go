@@ -81,7 +81,7 @@ var viewNames = []string{"eth0", "eth1", "eth2", "eth3", "eth0.7", "br0", "bond0
 func TestDriverView(t *testing.T) {
 	t.Parallel()
 	for _, c := range []card{virtio, e1000} {
-		if c == e1000 && !thorough() {
+		if c == e1000 && !labtest.Thorough() {
 			continue
 		}
 		t.Run(c.module, func(t *testing.T) {

@@ -22,8 +22,8 @@ func TestK42(t *testing.T) {
 		t.Errorf("points to review of the race: %q", r)
 	}
 	g.run("new interface", newInterface)
-	g.run("race", race)
-	g.run("live instances", liveInstances)
+	g.sample(2, "race", race)
+	g.sample(2, "live instances", liveInstances)
 }
 
 // The peak of a process that has given memory back can be taken anew.

@@ -49,6 +49,9 @@ func TestSupportedKernels(t *testing.T) {
 	for _, k := range supported {
 		t.Run(k.name, func(t *testing.T) {
 			t.Parallel()
+			if k.name == "reference" {
+				labtest.OnlyThorough(t, "nearly all tests run on it")
+			}
 			labtest.SkipIfShort(t)
 			release := k.release(t)
 			start := time.Now()

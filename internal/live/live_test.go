@@ -65,6 +65,15 @@ func (g guest) run(name string, f func(g guest)) {
 	}
 }
 
+// sample is run for a step that no other builds on: one in n of them is made, unless
+// the tests are thorough.
+func (g guest) sample(n int, name string, f func(g guest)) {
+	g.t.Helper()
+	if labtest.Drawn(g.t.Name()+name, n) {
+		g.run(name, f)
+	}
+}
+
 func (g guest) sh(script string) string { g.t.Helper(); return labtest.Sh(g.t, g.Host, script) }
 
 // until runs a condition of the guest's shell until it is true.

@@ -24,18 +24,18 @@ func TestProbation(t *testing.T) {
 	g.sh("echo 1 > /proc/sys/kernel/watchdog_thresh; echo 2 > /proc/sys/kernel/hung_task_timeout_secs; echo 1 > /proc/sys/kernel/hung_task_check_interval_secs")
 	g.run("callback refuses", probationRefused)
 	g.run("health check", healthCheck)
-	g.run("warning elsewhere", warningElsewhere)
+	g.sample(2, "warning elsewhere", warningElsewhere)
 	g.run("warning", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/value", kind: probation.Warning, says: "a warning in lutarget_value [lupatch_faulty] (task cat, ", evidence: "lutarget: a warning of the update"})
 	})
-	g.run("warning that the log has lost", warningLost)
-	g.run("soft lockup", func(g guest) {
+	g.sample(2, "warning that the log has lost", warningLost)
+	g.sample(2, "soft lockup", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/tail", kind: probation.SoftLockup, says: "a soft lockup in tail_show [lupatch_faulty] (task cat, ", evidence: "RIP: 0010:tail_show"})
 	})
 	g.run("hung task, by the kernel", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/cold", kind: probation.HungTask, says: "a hung task in cold_show [lupatch_faulty] (task cat, ", evidence: "INFO: task cat:"})
 	})
-	g.run("oops", func(g guest) {
+	g.sample(2, "oops", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/helper", kind: probation.Oops, says: "an Oops in helper_show [lupatch_faulty] (task cat, ", evidence: "BUG: kernel NULL pointer dereference"})
 	})
 	// From now on the kernel looks for hung tasks no more.

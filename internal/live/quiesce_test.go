@@ -60,10 +60,10 @@ func TestSafePoints(t *testing.T) {
 	g := boot(t, lab.Config{Files: []lab.File{{Path: "/root/busy.ko", Host: busy(t)}}})
 	g.insmod("/root/busy.ko")
 	g.until("grep -q " + quiescetest.KthreadLoop + " /proc/$(pidof " + quiescetest.KthreadName + ")/stack")
-	g.run("never", neverLeaves)
-	g.run("reversing", asleepInNew)
-	g.run("quiet", quietMoment)
-	g.run("forced", forcedOn)
+	g.sample(2, "never", neverLeaves)
+	g.sample(2, "reversing", asleepInNew)
+	g.sample(2, "quiet", quietMoment)
+	g.sample(2, "forced", forcedOn)
 }
 
 // condition is what an update that was taken back leaves as it was.

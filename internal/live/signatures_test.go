@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/lupatch/lupatch/internal/lab"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/internal/sign"
 )
@@ -156,6 +157,9 @@ func TestTrustedKey(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if name != "Secure Boot" {
+				labtest.OnlyThorough(t, "with Secure Boot the firmware trusts the same key")
+			}
 			t.Parallel()
 			g := boot(t, c.conf)
 			g.refused(refuse.SignatureMissing, []string{c.why}, "apply", g.file(u))
