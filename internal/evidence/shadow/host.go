@@ -160,7 +160,7 @@ func (h *host) command(ctx context.Context, argv ...string) (*update.Result, str
 		RolledBack []update.Result `json:"rolled_back"`
 	}
 	if r.Code != 0 {
-		return nil, fmt.Sprintf("%s: exit code %d: %s", strings.Join(argv, " "), r.Code, oneLine(r.Stderr)), nil
+		return nil, fmt.Sprintf("%s: exit code %d: %s", argv[0], r.Code, oneLine(r.Stderr)), nil
 	}
 	if err := json.Unmarshal(r.Stdout, &answer); err != nil {
 		return nil, "", fmt.Errorf("reading the answer of lupatch: %w\n%s", err, r.Stdout)
