@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
@@ -131,6 +132,7 @@ func TestInterfacesRefused(t *testing.T) {
 	for _, c := range refusedInterfaces {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			labtest.Sample(t, 2)
 			_, err := attempt(t, diffOf(t, c.edits...))
 			c.want.check(t, err)
 			e, _ := refuse.As(err)

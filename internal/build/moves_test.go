@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
@@ -96,6 +97,7 @@ func TestUntracedNotMoved(t *testing.T) {
 	for _, c := range notMoved {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
+			labtest.Sample(t, 2)
 			_, err := attempt(t, diffOf(t, c.edits...), c.options...)
 			c.want.check(t, err)
 		})

@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 
 	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
@@ -199,6 +200,7 @@ func TestOnAltered(t *testing.T) {
 // added.
 func TestCumulative(t *testing.T) {
 	t.Parallel()
+	labtest.OnlyThorough(t, "TestChain of package live builds one, and applies it")
 	const hwC, ethtoolC = "drivers/net/ethernet/intel/e1000/e1000_hw.c", "drivers/net/ethernet/intel/e1000/e1000_ethtool.c"
 	const hwFrom = "s32 e1000_reset_hw(struct e1000_hw *hw)\n{\n"
 	const ringFrom = "\tint i, err;\n\n\tif ((ring->rx_mini_pending) || (ring->rx_jumbo_pending))\n"

@@ -150,6 +150,14 @@ func OnlyThorough(t testing.TB, instead string) {
 	}
 }
 
+// Sample skips a test that is not in the sample of one in n.
+func Sample(t testing.TB, n int) {
+	t.Helper()
+	if !Drawn(t.Name(), n) {
+		t.Skip("not in the sample; `make test-thorough` has it")
+	}
+}
+
 // Context ends with the test, or some seconds before the test binary's
 // deadline, so that a test that hangs still says where.
 func Context(t *testing.T) context.Context {
