@@ -74,11 +74,11 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestTrials makes two.
+// TestTrials makes one.
 func TestTrials(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
-	o := options{lupatch: labtest.Lupatch(t), release: labtest.Release, trials: 2, tasks: 60, seed: 7, longest: 8 * time.Second}
+	o := options{lupatch: labtest.Lupatch(t), release: labtest.Release, trials: 1, tasks: 60, seed: 7, longest: 8 * time.Second}
 	b, err := makeBench(labtest.Context(t), o)
 	if err != nil {
 		t.Fatal(err)
