@@ -48,7 +48,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.lupatch, "lupatch", "bin/lupatch", "the `PROGRAM` that becomes the lab host's first process")
 	flag.StringVar(&o.table, "table", "", "`FILE` (TSV) that holds the results and is continued")
-	flag.IntVar(&o.seconds, "seconds", 60, "how long each emulator is tried")
+	flag.IntVar(&o.seconds, "seconds", 40, "how long each emulator is tried")
 	flag.Parse()
 	if o.table == "" {
 		flag.Usage()
@@ -105,15 +105,13 @@ func try(ctx context.Context, o options, emulator string) ([]string, error) {
 	}
 	name, _, _ := strings.Cut(string(version), "\n")
 	row := []string{name, release, strconv.Itoa(o.seconds), "-", "-", ""}
-	limit, cancel := context.WithTimeout(ctx, time.Duration(o.seconds)*time.Second+time.Minute)
-	defer cancel()
-	r, err := h.Run(limit, lab.Cmd{Argv: []string{"sh", "-c", fmt.Sprintf(script, o.seconds)}})
+	r, err := h.Run(ctx, lab.Cmd{Argv: []string{"sh", "-c", fmt.Sprintf(script, o.seconds)}, Timeout: time.Duration(o.seconds)*time.Second + time.Minute})
 	faults := h.Faults()
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded), len(faults) > 0:
-		row[5] = "hangs"
+		row[5] = fmt.Sprintf("hangs (%v)", err)
 		if len(faults) > 0 {
 			row[5] += ": " + faults[0].Text
 		}
