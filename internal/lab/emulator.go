@@ -22,8 +22,8 @@ const qemuProgram = "qemu-system-x86_64"
 var ErrNoQEMU = errors.New(qemuProgram + " is not installed; run `apt-get install qemu-system-x86` as root")
 
 // coherentQEMU is a version of QEMU whose TCG was seen to notice every change of
-// code that another processor is about to execute. In 7.2 a processor hangs after some
-// seconds of functions being traced or patched while they are in use, at the very
+// code that another processor is about to execute. In 7.2 a processor may hang within
+// minutes of functions being traced or patched while they are in use, at the very
 // instruction that was exchanged (make evidence-emulator).
 const coherentQEMU = "1:10.0"
 

@@ -48,7 +48,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.lupatch, "lupatch", "bin/lupatch", "the `PROGRAM` that becomes the lab host's first process")
 	flag.StringVar(&o.table, "table", "", "`FILE` (TSV) that holds the results and is continued")
-	flag.IntVar(&o.seconds, "seconds", 40, "how long each emulator is tried")
+	flag.IntVar(&o.seconds, "seconds", 120, "how long each emulator is tried")
 	flag.Parse()
 	if o.table == "" {
 		flag.Usage()
