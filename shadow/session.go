@@ -164,14 +164,14 @@ func (s *Session) Unbind() error { return s.command("unbinding the driver", reqU
 // Rebind gives devices without a driver to whichever is loaded.
 func (s *Session) Rebind() error { return s.command("binding the driver", reqRebind) }
 
-// linkPatience is a second more than the kernel holds link events back (HOLD_MAX in
+// LinkPatience is a second more than the kernel holds link events back (HOLD_MAX in
 // kmod/net_hold.c).
-const linkPatience = 11 * time.Second
+const LinkPatience = 11 * time.Second
 
 // Finish ends the session. Every device must have a driver at work. A link that is
 // still on its way back is waited for, as everybody would see it go away otherwise.
 func (s *Session) Finish() error {
-	ctx, cancel := context.WithTimeout(context.Background(), linkPatience)
+	ctx, cancel := context.WithTimeout(context.Background(), LinkPatience)
 	defer cancel()
 	_, _ = s.Wait(ctx, 0, func(st State) bool { return st != Held }, func(State) bool { return false })
 	return s.command("ending the replacement", reqFinish)

@@ -15,10 +15,6 @@ import (
 	"github.com/lupatch/lupatch/versions"
 )
 
-// carrierPatience is how long a device that had a carrier may be without one after
-// its driver was replaced. A little more than the shadow holds packets back for it.
-const carrierPatience = 11 * time.Second
-
 // exchange is the replacement of one version of a driver by another: the seven steps
 // of "Live Update" (section 3.3), in either direction.
 type exchange struct {
@@ -248,7 +244,7 @@ func (e *DiedError) Unwrap() error { return e.Cause }
 
 // enable waits for the link of every device that had one.
 func (x *exchange) enable(ctx context.Context) error {
-	limited, cancel := context.WithTimeout(ctx, carrierPatience)
+	limited, cancel := context.WithTimeout(ctx, shadow.LinkPatience)
 	defer cancel()
 	list, err := x.session.Wait(limited, 0, func(s shadow.State) bool { return s == shadow.Running || s == shadow.Owned },
 		func(s shadow.State) bool { return !s.Driven() })
@@ -257,7 +253,7 @@ func (x *exchange) enable(ctx context.Context) error {
 	}
 	for _, d := range list {
 		if d.Up && d.Carrier && d.When[shadow.MomentCarrier] == 0 {
-			e := refuse.New(refuse.DriverFailed, d.Name, "its link has not come back in %s with the new driver", carrierPatience-time.Second)
+			e := refuse.New(refuse.DriverFailed, d.Name, "its link has not come back in %s with the new driver", shadow.LinkPatience-time.Second)
 			e.Remedy = "the old driver is back"
 			return e
 		}
