@@ -196,10 +196,11 @@ func (s *Session) All() ([]*Device, error) {
 	return out, nil
 }
 
-// Lost says that a task died in a driver's probe.
-func (s *Session) Lost() bool {
+// Lost says whether a task died in a driver's probe. Whoever cannot tell must not wait
+// for the module: an error is no "no".
+func (s *Session) Lost() (bool, error) {
 	list, err := s.All()
-	return err == nil && slices.ContainsFunc(list, func(d *Device) bool { return d.State == Lost })
+	return slices.ContainsFunc(list, func(d *Device) bool { return d.State == Lost }), err
 }
 
 // Wait returns when every device is in a state that ok accepts, or with an error as

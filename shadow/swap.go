@@ -139,7 +139,11 @@ func (s *Session) Restore(ctx context.Context, k *kpatch.Kernel, old *Version) e
 }
 
 func (s *Session) restore(ctx context.Context, k *kpatch.Kernel, old *Version) error {
-	if s.Lost() {
+	lost, err := s.Lost()
+	if err != nil {
+		return err
+	}
+	if lost {
 		return fmt.Errorf("a device of %s is lost until the next boot", s.Module)
 	}
 	id, err := k.ModuleBuildID(s.Module)

@@ -209,7 +209,11 @@ func (x *exchange) initialise(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if x.session.Lost() {
+	lost, lerr := x.session.Lost()
+	if lerr != nil {
+		return errors.Join(err, lerr)
+	}
+	if lost {
 		died := &DiedError{Module: x.module(), Cause: err}
 		// Whoever waits for that module's name to become free waits for ever.
 		over := errors.Join(x.session.GiveUp(), x.dismiss(ctx))
