@@ -82,6 +82,6 @@ func run(ctx context.Context, o options) error {
 		}
 		todo = todo[n:]
 	}
-	fmt.Print(t.summary())
+	fmt.Print(t.all().summary())
 	return nil
 }

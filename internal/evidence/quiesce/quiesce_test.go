@@ -64,7 +64,7 @@ func TestTable(t *testing.T) {
 		if err := tab.put(&trial{number: 1, predicted: map[int]bool{1: true, 2: true}, waited: map[int]bool{2: true, 3: true, 4: true, 5: true}, first: map[int]bool{}}); err != nil {
 			t.Fatal(err)
 		}
-		if p, r := tab.rates(); p != 0.5 || r != 0.25 {
+		if p, r := tab.all().rates(); p != 0.5 || r != 0.25 {
 			t.Errorf("precision %v, recall %v", p, r)
 		}
 	}
@@ -91,13 +91,13 @@ func TestTrials(t *testing.T) {
 	if err := b.trials(labtest.Context(t), o, tab.missing(o.trials), tab.put); err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("\n%s", tab.summary())
+	t.Logf("\n%s", tab.all().summary())
 	// On a busy machine the way from the pass to the load is long, and some come
 	// and go on it; `make evidence-quiesce` has the figures.
-	if p, r := tab.rates(); p < 0.6 || r < 0.6 {
+	if p, r := tab.all().rates(); p < 0.6 || r < 0.6 {
 		t.Errorf("precision %v, recall %v", p, r)
 	}
-	for _, n := range tab.column("waited") {
+	for _, n := range tab.all().column("waited") {
 		if n < 5 {
 			t.Errorf("a transition waited for %v tasks: that shows nothing", n)
 		}

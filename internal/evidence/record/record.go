@@ -22,6 +22,9 @@ import (
 // Table is a file of results. The first column tells the rows apart; the last two are
 // the tree and the date of each.
 type Table struct {
+	// Summary, if not nil, gives lines for the heading out of all rows.
+	Summary func(rows [][]string) string
+
 	path, head string
 	columns    []string
 	tree       string
@@ -80,6 +83,20 @@ func (t *Table) Row(key string) []string {
 	return nil
 }
 
+// Rows gives all rows, with tree and date, in the order in which they came first.
+func (t *Table) Rows() [][]string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.all()
+}
+
+func (t *Table) all() (out [][]string) {
+	for _, k := range t.keys {
+		out = append(out, t.rows[k])
+	}
+	return out
+}
+
 var clean = strings.NewReplacer("\t", " ", "\n", " ", "\r", " ")
 
 // Put records a row, whose first cell is its key, and writes the file.
@@ -98,9 +115,15 @@ func (t *Table) Put(cells ...string) error {
 	}
 	t.rows[row[0]] = row
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "# SPDX-License-Identifier: Apache-2.0\n# %s\n%s\n", t.head, strings.Join(t.columns, "\t"))
-	for _, k := range t.keys {
-		fmt.Fprintln(&b, strings.Join(t.rows[k], "\t"))
+	fmt.Fprintf(&b, "# SPDX-License-Identifier: Apache-2.0\n# %s\n", t.head)
+	if t.Summary != nil {
+		for line := range strings.Lines(t.Summary(t.all())) {
+			fmt.Fprintf(&b, "# %s", line)
+		}
+	}
+	fmt.Fprintln(&b, strings.Join(t.columns, "\t"))
+	for _, r := range t.all() {
+		fmt.Fprintln(&b, strings.Join(r, "\t"))
 	}
 	return renameio.WriteFile(t.path, b.Bytes(), 0o644)
 }

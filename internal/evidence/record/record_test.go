@@ -3,6 +3,7 @@
 package record
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,11 +32,12 @@ func TestTable(t *testing.T) {
 	if !a.Has("b") || b.Has("b") || b.Has("none") || !slices.Equal(b.Row("b"), []string{"b", "3"}) || !slices.Equal(b.Row("a"), []string{"a", "2 and more"}) || b.Row("c") != nil {
 		t.Error(b.rows)
 	}
+	b.Summary = func(rows [][]string) string { return fmt.Sprintf("%d rows\n", len(rows)) }
 	if err := b.Put("c", "4"); err != nil {
 		t.Fatal(err)
 	}
 	text, _ := os.ReadFile(path)
-	if got := strings.Count(string(text), "\n"); got != 6 || !strings.Contains(string(text), "key\tvalue\ttree\tdate\nb\t3\ttree1\t") {
+	if got := strings.Count(string(text), "\n"); got != 7 || !strings.Contains(string(text), "# about\n# 3 rows\nkey\tvalue\ttree\tdate\nb\t3\ttree1\t") {
 		t.Errorf("%s", text)
 	}
 	if _, err := Open(path, "about", "tree2", "key"); err == nil {
