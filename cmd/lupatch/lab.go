@@ -100,6 +100,7 @@ func labFlags() []cli.Flag {
 		&cli.IntFlag{Name: "cpus", Value: lab.DefaultCPUs, Usage: "`NUMBER` of processors"},
 		&cli.BoolFlag{Name: "numa", Usage: "two NUMA nodes, with the network cards on the second one"},
 		&cli.BoolFlag{Name: "iommu", Usage: "put the network cards behind an IOMMU"},
+		&cli.BoolFlag{Name: "unpacked", Usage: "boot without the kernel's decompressor: sooner under emulation, and without KASLR"},
 		&cli.StringFlag{Name: "accel", Usage: "`HOW` to run it: tcg or kvm (default: kvm where it works)"},
 		&cli.BoolFlag{Name: "console", Usage: "show the kernel's console on standard error"},
 	}
@@ -117,7 +118,7 @@ func labConfig(c *cli.Context) (lab.Config, error) {
 	conf := lab.Config{
 		Release: c.String("kernel"), Memory: c.Int("memory"), CPUs: c.Int("cpus"),
 		Accel: lab.Accel(c.String("accel")), Modules: c.StringSlice("module"), Cmdline: c.StringSlice("cmdline"), Progress: labProgress(c.App.ErrWriter),
-		Packages: c.StringSlice("package"), NUMA: c.Bool("numa"), IOMMU: c.Bool("iommu"),
+		Packages: c.StringSlice("package"), NUMA: c.Bool("numa"), IOMMU: c.Bool("iommu"), Unpacked: c.Bool("unpacked"),
 	}
 	for _, m := range c.StringSlice("nic") {
 		conf.NICs = append(conf.NICs, lab.NIC{Model: m})

@@ -28,13 +28,13 @@ func Open(path string) (*Image, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
+		im.File = path
 		return im, nil
 	}
-	sum := sha256.Sum256(b)
-	key := hex.EncodeToString(sum[:])
 	kept := ""
 	if dir, err := os.UserCacheDir(); err == nil {
-		kept = filepath.Join(dir, "lupatch", "vmlinux", key)
+		sum := sha256.Sum256(b)
+		kept = filepath.Join(dir, "lupatch", "vmlinux", hex.EncodeToString(sum[:]))
 		if im, ok := fromCache(kept); ok {
 			return im, nil
 		}
@@ -50,6 +50,8 @@ func Open(path string) (*Image, error) {
 	if kept != "" {
 		if err := keep(kept, raw, how); err != nil {
 			logrus.WithError(err).Debug("keeping unpacked vmlinux")
+		} else {
+			im.File = kept
 		}
 	}
 	return im, nil
@@ -94,5 +96,9 @@ func fromCache(path string) (*Image, bool) {
 	raw := body[:len(body)-keptName]
 	how := string(bytes.TrimRight(body[len(body)-keptName:], "\x00"))
 	im, err := newImage(raw, how)
-	return im, err == nil
+	if err != nil {
+		return nil, false
+	}
+	im.File = path
+	return im, true
 }

@@ -22,6 +22,8 @@ type Image struct {
 	// Raw is the file vmlinux. For a vmlinuz it may be followed by the boot
 	// code's relocation list.
 	Raw []byte
+	// File begins with Raw; empty if it is in no file.
+	File string
 	// ELF is Raw, opened.
 	ELF *elf.File
 	// Compression is what the payload of a vmlinuz was packed with ("xz",
@@ -162,10 +164,21 @@ func (im *Image) Banner() (string, error) {
 	return "", errors.New("reading the banner of vmlinux: linux_banner is not a text")
 }
 
-// noteGNUBuildID is NT_GNU_BUILD_ID of elf.h.
-const noteGNUBuildID = 3
+// noteGNUBuildID is NT_GNU_BUILD_ID of elf.h, notePhys32Entry XEN_ELFNOTE_PHYS32_ENTRY
+// of Xen's elfnote.h, by which QEMU knows where to enter an image.
+const (
+	noteGNUBuildID  = 3
+	notePhys32Entry = 18
+)
 
-func (im *Image) buildID() string {
+func (im *Image) buildID() string { return hex.EncodeToString(im.note("GNU", noteGNUBuildID)) }
+
+// Bootable says that QEMU can boot the vmlinux itself: it has the entry of the PVH
+// protocol (CONFIG_PVH, since 5.0).
+func (im *Image) Bootable() bool { return im.note("Xen", notePhys32Entry) != nil }
+
+// note is the content of a note; nil if there is none.
+func (im *Image) note(owner string, typ uint32) []byte {
 	for _, s := range im.ELF.Sections {
 		if s.Type != elf.SHT_NOTE {
 			continue
@@ -173,19 +186,18 @@ func (im *Image) buildID() string {
 		b, ok := im.section(s)
 		for ok && len(b) >= 12 {
 			nn, nd := uint64(binary.LittleEndian.Uint32(b)), uint64(binary.LittleEndian.Uint32(b[4:]))
-			typ := binary.LittleEndian.Uint32(b[8:])
 			dOff := 12 + (nn+3)&^3
 			end := dOff + (nd+3)&^3
 			if dOff+nd > uint64(len(b)) {
 				break
 			}
-			if typ == noteGNUBuildID && string(b[12:12+nn]) == "GNU\x00" {
-				return hex.EncodeToString(b[dOff : dOff+nd])
+			if binary.LittleEndian.Uint32(b[8:]) == typ && string(b[12:12+nn]) == owner+"\x00" {
+				return b[dOff : dOff+nd]
 			}
 			b = b[min(end, uint64(len(b))):]
 		}
 	}
-	return ""
+	return nil
 }
 
 // section gives the bytes of a section without copying them.

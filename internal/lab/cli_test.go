@@ -30,7 +30,7 @@ func lupatch(t *testing.T, stdin string, args ...string) (code int, stdout, stde
 }
 
 func run(args ...string) []string {
-	return append([]string{"lab", "run", "--kernel", labtest.Release}, args...)
+	return append([]string{"lab", "run", "--unpacked", "--kernel", labtest.Release}, args...)
 }
 
 func TestLabCLI(t *testing.T) {
@@ -69,10 +69,11 @@ func TestLabCLI(t *testing.T) {
 	}
 }
 
+// What is unpacked lies where it was linked to.
 func TestLabCLIJSON(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
-	code, out, errs := lupatch(t, "", run("--json", "--timeout", "1s", "--", "sh", "-c", "uname -r; echo bad >&2; sleep 100")...)
+	code, out, errs := lupatch(t, "", run("--json", "--timeout", "1s", "--", "sh", "-c", "uname -r; grep -m1 -w _text /proc/kallsyms; echo bad >&2; sleep 100")...)
 	var res struct {
 		Kernel, Accel, Stdout, Stderr, Error string
 		Exit                                 int
@@ -82,7 +83,7 @@ func TestLabCLIJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &res); err != nil {
 		t.Fatalf("%v: %q, %q", err, out, errs)
 	}
-	if code != 124 || res.Exit != 124 || res.Kernel != labtest.Release || res.Stdout != labtest.Release+"\n" || res.Stderr != "bad\n" ||
+	if code != 124 || res.Exit != 124 || res.Kernel != labtest.Release || res.Stdout != labtest.Release+"\nffffffff81000000 T _text\n" || res.Stderr != "bad\n" ||
 		!strings.Contains(res.Error, "killed after 1s") || res.Faults == nil || len(res.Faults) != 0 || res.Boot <= 0 {
 		t.Errorf("status %d: %s", code, out)
 	}

@@ -41,7 +41,7 @@ func machineArgs(c *Config, accel Accel, threads bool, initrd string, images []s
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-machine", c.machineType(), "-accel", accelArg, "-cpu", cpu,
 		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.Memory),
-		"-kernel", c.Kernel.Vmlinuz(), "-initrd", initrd, "-append", strings.Join(cmdline, " "),
+		"-kernel", c.image(), "-initrd", initrd, "-append", strings.Join(cmdline, " "),
 		"-chardev", fmt.Sprintf("socket,id=console,fd=%d", consoleFD), "-serial", "chardev:console",
 		"-chardev", fmt.Sprintf("socket,id=agent,fd=%d", agentFD),
 	}
