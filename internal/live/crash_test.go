@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,12 +24,6 @@ import (
 // crashTable names the tables that a run of all points fills, with a % for kill or
 // power; see the Makefile. Without it a sample is tried.
 const crashTable = "LUPATCH_EVIDENCE_CRASH"
-
-// sampled is how many points of each command a sample has, drawn with sampleSeed.
-const (
-	sampled    = 1
-	sampleSeed = 4
-)
 
 // interrupted is a command that is ended at each record of the journal, just before
 // and just behind it.
@@ -294,12 +287,13 @@ func TestCrash(t *testing.T) {
 
 func crash(t *testing.T, cases []interrupted, by string, results *record.Table) {
 	h := newCrashHost(t, cases)
-	draw := rand.New(rand.NewPCG(sampleSeed, 0))
+	// A sample has one point of one in so many commands. Power-off takes a boot for each.
+	few := map[string]int{"kill": 2, "power": 4}[by]
 	begin, tried, got := time.Now(), 0, map[string]int{}
 	for i := range cases {
 		c := &cases[i]
-		if results == nil && by == "power" && i%2 == 1 {
-			continue // each takes a boot
+		if results == nil && i%few != labtest.Draw(by, few) {
+			continue
 		}
 		h.reset(c)
 		points, r, err := h.run(c, 0, "")
@@ -308,7 +302,7 @@ func crash(t *testing.T, cases []interrupted, by string, results *record.Table) 
 		}
 		for at := range points {
 			key := fmt.Sprintf("%s %02d %s", c.name, at+1, points[at])
-			if results == nil && draw.IntN(len(points)) >= sampled || results != nil && results.Has(key) {
+			if results == nil && at != labtest.Draw(by+c.name, len(points)) || results != nil && results.Has(key) {
 				continue
 			}
 			version, err := h.attempt(c, cases, at+1, by)

@@ -10,7 +10,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"hash/fnv"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,6 +83,8 @@ func Boot(t testing.TB, conf lab.Config, opts ...Option) *lab.Host {
 	if conf.Init == "" {
 		conf.Init = Lupatch(t)
 	}
+	// KASLR has no bearing on most tests, and half of the boot to itself.
+	conf.Unpacked = !Drawn(t.Name()+" with KASLR", 4)
 	h, err := lab.Boot(t.Context(), conf)
 	if err != nil {
 		t.Fatalf("booting a lab host: %v", err)
@@ -124,37 +125,6 @@ func SkipIfShort(t testing.TB) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs a lab host")
-	}
-}
-
-// Thorough, in the environment as LUPATCH_THOROUGH, has tests run in full that are a
-// sample otherwise, so that `make test` ends in time (make test-thorough).
-func Thorough() bool { return os.Getenv("LUPATCH_THOROUGH") != "" }
-
-// sampleSeed is that of the sample that `make test` runs.
-const sampleSeed = 7
-
-// Drawn says whether a part of a test is in the sample, which has one in n of them.
-func Drawn(name string, n int) bool {
-	h := fnv.New64a()
-	fmt.Fprint(h, sampleSeed, name)
-	return Thorough() || h.Sum64()%uint64(n) == 0
-}
-
-// OnlyThorough skips a test that the sample of `make test` does without, and says what
-// has the same in it.
-func OnlyThorough(t testing.TB, instead string) {
-	t.Helper()
-	if !Thorough() {
-		t.Skip("only in `make test-thorough`: " + instead)
-	}
-}
-
-// Sample skips a test that is not in the sample of one in n.
-func Sample(t testing.TB, n int) {
-	t.Helper()
-	if !Drawn(t.Name(), n) {
-		t.Skip("not in the sample; `make test-thorough` has it")
 	}
 }
 
