@@ -17,6 +17,7 @@ var (
 		"e1000":          {"e1000"},
 		"e1000e":         {"e1000e"},
 		"i82557b":        {"e100"},
+		"igb":            {"igb"}, // PCI Express only; since QEMU 8.0
 		"ne2k_pci":       {"ne2k-pci"},
 		"pcnet":          {"pcnet32"},
 		"rtl8139":        {"8139cp"},

@@ -116,6 +116,29 @@ func TestDriverRefused(t *testing.T) {
 	}
 }
 
+// TestDriverVFs has virtual functions on a card: nobody keeps what they are in the middle
+// of. Without them the same card may go.
+func TestDriverVFs(t *testing.T) {
+	t.Parallel()
+	labtest.OnlyThorough(t, "TestDriverRefused has other refusals")
+	c := card{model: "igb", module: "igb"}
+	g := driverHost(t, lab.Config{IOMMU: true}, c)
+	file := g.variant(c, shadowtest.Newer)
+	functions := g.sh("ls -d /sys/bus/pci/drivers/igb/0*") + "/sriov_numvfs"
+	g.sh("echo 2 > " + functions)
+	g.refused(refuse.DriverVFs, []string{"2 virtual functions"}, "apply", "--untested-driver", file)
+	g.sh("echo 0 > " + functions)
+	old := g.driverID(c)
+	g.succeed(&struct{}{}, "apply", "--untested-driver", file)
+	if g.driverID(c) == old {
+		t.Error("the old driver runs")
+	}
+	g.succeed(&struct{}{}, "rollback", "--yes", c.module)
+	if g.driverID(c) != old {
+		t.Error("the old driver does not run again")
+	}
+}
+
 // hold has a program take a card until it is told to stop.
 func (g guest) hold(how, device string) (stop func()) {
 	g.t.Helper()
