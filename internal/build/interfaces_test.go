@@ -78,6 +78,7 @@ func TestInterfacesAccepted(t *testing.T) {
 	realTree(t)
 	for _, c := range acceptedInterfaces {
 		t.Run(c.name, func(t *testing.T) {
+			labtest.Sample(t, 2)
 			t.Parallel()
 			res := accept(t, c.edits)
 			got := redirected(res)

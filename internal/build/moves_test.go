@@ -50,6 +50,7 @@ func TestUntracedMoved(t *testing.T) {
 	realTree(t)
 	for _, c := range moved {
 		t.Run(c.name, func(t *testing.T) {
+			labtest.Sample(t, 2)
 			t.Parallel()
 			res := accept(t, c.edits)
 			if d := cmp.Diff(c.want, redirected(res)); d != "" {

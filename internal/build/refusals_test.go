@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 )
 
@@ -89,6 +90,7 @@ func TestRefused(t *testing.T) {
 	realTree(t)
 	for _, c := range refused {
 		t.Run(c.name, func(t *testing.T) {
+			labtest.Sample(t, 2)
 			t.Parallel()
 			_, err := attempt(t, diffOf(t, c.edits...))
 			c.want.check(t, err)

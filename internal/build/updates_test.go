@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/lupatch/lupatch/internal/build"
+	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/manifest"
 )
 
@@ -41,6 +42,7 @@ func TestAccepted(t *testing.T) {
 	realTree(t)
 	for _, c := range accepted {
 		t.Run(c.name, func(t *testing.T) {
+			labtest.Sample(t, 2)
 			t.Parallel()
 			res, err := attempt(t, diffOf(t, c.edits...))
 			if err != nil {

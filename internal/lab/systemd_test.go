@@ -14,6 +14,7 @@ import (
 // machine from suspending.
 func TestLabSystemd(t *testing.T) {
 	t.Parallel()
+	labtest.OnlyThorough(t, "TestDriverService has services and logind at work")
 	h := labtest.Boot(t, lab.Config{Systemd: true})
 	for _, c := range []struct{ script, want string }{
 		{"cat /proc/1/comm", "systemd"},

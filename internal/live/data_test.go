@@ -22,12 +22,12 @@ func TestDataAndCallbacks(t *testing.T) {
 	g := boot(t, lab.Config{}, labtest.Allow(`livepatch: (pre-patch callback failed for object 'lutarget'|failed to enable patch 'lupatch_callbacks')$`))
 	g.putFile(target(t), rightFile)
 	g.run("values of the kernel", kernelValues)
-	g.run("patch written for kpatch", writtenForKpatch)
+	g.sample(2, "patch written for kpatch", writtenForKpatch)
 	g.run("values of a module that is not there", valuesTooEarly)
 	g.insmod(rightFile)
 	g.run("values of a module", moduleValues)
-	g.run("static key and call", ownKeys)
-	g.run("callbacks", callbacks)
+	g.sample(2, "static key and call", ownKeys)
+	g.sample(2, "callbacks", callbacks)
 	g.run("callback refuses", callbackRefuses)
 }
 

@@ -24,9 +24,9 @@ func TestModuleComesAndGoes(t *testing.T) {
 	g.putFile(target(t), rightFile)
 	g.run("update before module", updateFirst)
 	g.run("unloading the module", unloadTarget)
-	g.run("wrong module is there", wrongThere)
-	g.run("wrong module in disguise", wrongDisguised)
-	g.run("wrong module comes", wrongComes)
+	g.sample(2, "wrong module is there", wrongThere)
+	g.sample(2, "wrong module in disguise", wrongDisguised)
+	g.sample(2, "wrong module comes", wrongComes)
 }
 
 const (

@@ -32,14 +32,14 @@ func TestProbation(t *testing.T) {
 	g.sample(2, "soft lockup", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/tail", kind: probation.SoftLockup, says: "a soft lockup in tail_show [lupatch_faulty] (task cat, ", evidence: "RIP: 0010:tail_show"})
 	})
-	g.run("hung task, by the kernel", func(g guest) {
+	g.sample(2, "hung task, by the kernel", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/cold", kind: probation.HungTask, says: "a hung task in cold_show [lupatch_faulty] (task cat, ", evidence: "INFO: task cat:"})
 	})
 	g.run("oops", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/helper", kind: probation.Oops, says: "an Oops in helper_show [lupatch_faulty] (task cat, ", evidence: "BUG: kernel NULL pointer dereference"})
 	})
 	// After an Oops the kernel looks for hung tasks no more.
-	g.run("hung task, by itself", func(g guest) {
+	g.sample(2, "hung task, by itself", func(g guest) {
 		faulty(g, fault{does: "cat /proc/lutarget/cold", kind: probation.HungTask, source: probation.FromTasks, says: "a hung task in cold_show [lupatch_faulty] (task cat, ", evidence: "cold_show [lupatch_faulty]"})
 	})
 	g.run("off", probationOff)

@@ -75,12 +75,13 @@ func (g guest) untouched(name string) {
 // the kernel, and nothing is left of either.
 func TestKernelEnforcesSignatures(t *testing.T) {
 	u, stranger := update(t, "crypto"), opsKeys(t, "stranger")
-	for _, c := range []struct{ word, why, says string }{
+	for i, c := range []struct{ word, why, says string }{
 		{"lockdown=integrity", "locked down (integrity)", "locked down (integrity)"},
 		{"lockdown=confidentiality", "locked down (confidentiality)", "locked down (confidentiality)"},
 		{"module.sig_enforce=1", "module.sig_enforce", "does not accept its signature"},
 	} {
 		t.Run(c.word, func(t *testing.T) {
+			labtest.OneOf(t, i, 3)
 			t.Parallel()
 			g := boot(t, lab.Config{Cmdline: []string{c.word}})
 			g.refused(refuse.SignatureMissing, []string{"the kernel takes only modules signed", c.why}, "apply", g.file(u))

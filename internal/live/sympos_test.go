@@ -41,13 +41,13 @@ func TestTarget(t *testing.T) {
 	g.insmod(g.putFile(target(t), "/root/lutarget.ko"))
 	g.run("namesakes in a module", namesakesInModule)
 	g.run("namesakes in the kernel", namesakesInKernel)
-	g.run("flow", flow)
+	g.sample(2, "flow", flow)
 	g.run("one on the other", stacked)
 	g.run("foreign livepatch", foreign)
 	g.run("plain insmod", plainInsmod)
 	g.run("wrong release", wrongRelease)
 	g.run("damaged", damaged)
-	g.run("ten rounds", tenRounds)
+	g.sample(4, "ten rounds", tenRounds)
 }
 
 func namesakesInModule(g guest) {
