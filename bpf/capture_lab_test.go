@@ -23,6 +23,7 @@ import (
 	"github.com/lupatch/lupatch/bpf"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // captured is what the program in the guest reports.
@@ -178,7 +179,7 @@ func attached(t *testing.T, h *lab.Host) []string {
 
 func TestCaptureOfKernel(t *testing.T) { testCapture(t, labtest.Release) }
 func TestCaptureOfLaterKernel(t *testing.T) {
-	labtest.OnlyThorough(t, "TestCaptureOfKernel has the same on 6.1")
+	sample.OnlyThorough(t, "TestCaptureOfKernel has the same on 6.1")
 	testCapture(t, labtest.Backport(t))
 }
 

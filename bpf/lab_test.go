@@ -19,6 +19,7 @@ import (
 	"github.com/lupatch/lupatch/bpf"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // inGuest is set where this program runs in a lab host.
@@ -103,6 +104,7 @@ func ask(t *testing.T, h *lab.Host, what string) (s seen) {
 // The kernel is locked down as far as it goes, which costs the iterator nothing.
 func TestTasksOfKernel(t *testing.T) {
 	t.Parallel()
+	sample.OnlyThorough(t, "TestObserver of package quiesce asks the same program")
 	labtest.SkipIfShort(t)
 	self, err := os.Executable()
 	if err != nil {

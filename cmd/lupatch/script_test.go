@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -31,6 +32,8 @@ import (
 const rootVariable = "LUPATCH_TEST_ROOT"
 
 func TestMain(m *testing.M) {
+	// Under nohup lupatch would be right to ignore the scripts' SIGHUP.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	testscript.Main(m, map[string]func(){
 		"lupatch": func() {
 			h := thisHost()

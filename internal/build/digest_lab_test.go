@@ -22,6 +22,7 @@ import (
 	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/patchgen"
 )
 
@@ -41,7 +42,7 @@ func TestDigestsOfRunningKernel(t *testing.T) {
 	} {
 		t.Run(c.release, func(t *testing.T) {
 			if c.release != release {
-				labtest.OnlyThorough(t, "TestSupportedKernels loads updates into it")
+				sample.OnlyThorough(t, "TestSupportedKernels loads updates into it")
 			}
 			digestsOfRunningKernel(t, openRelease(t, c.release), c.cpus)
 		})

@@ -8,8 +8,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/lupatch/lupatch/internal/lab/labtest"
+
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 const (
@@ -78,7 +79,7 @@ func TestInterfacesAccepted(t *testing.T) {
 	realTree(t)
 	for _, c := range acceptedInterfaces {
 		t.Run(c.name, func(t *testing.T) {
-			labtest.Sample(t, 2)
+			sample.Of(t, 2)
 			t.Parallel()
 			res := accept(t, c.edits)
 			got := redirected(res)
@@ -133,7 +134,7 @@ func TestInterfacesRefused(t *testing.T) {
 	for _, c := range refusedInterfaces {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			labtest.Sample(t, 2)
+			sample.Of(t, 2)
 			_, err := attempt(t, diffOf(t, c.edits...))
 			c.want.check(t, err)
 			e, _ := refuse.As(err)

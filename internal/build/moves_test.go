@@ -9,8 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lupatch/lupatch/internal/build"
-	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 const (
@@ -50,7 +50,7 @@ func TestUntracedMoved(t *testing.T) {
 	realTree(t)
 	for _, c := range moved {
 		t.Run(c.name, func(t *testing.T) {
-			labtest.Sample(t, 2)
+			sample.Of(t, 2)
 			t.Parallel()
 			res := accept(t, c.edits)
 			if d := cmp.Diff(c.want, redirected(res)); d != "" {
@@ -98,7 +98,7 @@ func TestUntracedNotMoved(t *testing.T) {
 	for _, c := range notMoved {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			labtest.Sample(t, 2)
+			sample.Of(t, 2)
 			_, err := attempt(t, diffOf(t, c.edits...), c.options...)
 			c.want.check(t, err)
 		})

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/build"
-	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 const showVersion = "static int version_proc_show(struct seq_file *m, void *v)\n{\n"
@@ -90,7 +90,7 @@ func TestRefused(t *testing.T) {
 	realTree(t)
 	for _, c := range refused {
 		t.Run(c.name, func(t *testing.T) {
-			labtest.Sample(t, 2)
+			sample.Of(t, 2)
 			t.Parallel()
 			_, err := attempt(t, diffOf(t, c.edits...))
 			c.want.check(t, err)

@@ -12,9 +12,9 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 
 	"github.com/lupatch/lupatch/internal/build"
-	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // A source that goes from one version to the next.
@@ -150,6 +150,7 @@ func TestOn(t *testing.T) {
 // although the second patch touches none of them.
 func TestOnHeader(t *testing.T) {
 	t.Parallel()
+	sample.OnlyThorough(t, "TestOn has updates on others, TestAccepted a header")
 	s := newSeries(t, e1000H)
 	want := []string{"e1000:e1000_check_options", "e1000:e1000_get_ringparam", "e1000:e1000_set_ringparam"}
 	s.step("first", want, edit{e1000H, "#define E1000_MAX_TXD\t\t\t256\n", "#define E1000_MAX_TXD\t\t\t200\n"})
@@ -200,7 +201,7 @@ func TestOnAltered(t *testing.T) {
 // added.
 func TestCumulative(t *testing.T) {
 	t.Parallel()
-	labtest.OnlyThorough(t, "TestChain of package live builds one, and applies it")
+	sample.OnlyThorough(t, "TestChain of package live builds one, and applies it")
 	const hwC, ethtoolC = "drivers/net/ethernet/intel/e1000/e1000_hw.c", "drivers/net/ethernet/intel/e1000/e1000_ethtool.c"
 	const hwFrom = "s32 e1000_reset_hw(struct e1000_hw *hw)\n{\n"
 	const ringFrom = "\tint i, err;\n\n\tif ((ring->rx_mini_pending) || (ring->rx_jumbo_pending))\n"

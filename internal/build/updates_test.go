@@ -9,9 +9,10 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/lupatch/lupatch/internal/build"
-	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 var accepted = []struct {
@@ -42,7 +43,7 @@ func TestAccepted(t *testing.T) {
 	realTree(t)
 	for _, c := range accepted {
 		t.Run(c.name, func(t *testing.T) {
-			labtest.Sample(t, 2)
+			sample.Of(t, 2)
 			t.Parallel()
 			res, err := attempt(t, diffOf(t, c.edits...))
 			if err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
 	"github.com/lupatch/lupatch/internal/runpre"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 const (
@@ -270,6 +271,7 @@ func sourceFile(t *testing.T, version, path string) []byte {
 // TestWrongConfig: a build folder of the user in which one symbol of the
 // configuration differs from the running kernel's.
 func TestWrongConfig(t *testing.T) {
+	sample.OnlyThorough(t, "TestRefused has other reasons to refuse")
 	tree := openTree(t)
 	const symbol = "MEMORY_FAILURE"
 	dir := t.TempDir()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // affected is what replacing a text of a file comes to.
@@ -53,6 +54,7 @@ func TestRealHeaderOfDriver(t *testing.T) {
 // TestRealWideHeaders changes headers that thousands of files read. What is to
 // be compiled is known by hand.
 func TestRealWideHeaders(t *testing.T) {
+	sample.OnlyThorough(t, "TestRealHeaderOfDriver has one with fewer readers")
 	tr := realTree(t)
 	const skbuff, tcp = "include/linux/skbuff.h", "include/net/tcp.h"
 	for _, c := range []struct {
@@ -75,6 +77,7 @@ func TestRealWideHeaders(t *testing.T) {
 
 // What is left out without a comparison has no difference: a sample of it.
 func TestRealLeftOut(t *testing.T) {
+	sample.OnlyThorough(t, "it is a sample itself, of what TestRealWideHeaders leaves out")
 	tr := realTree(t)
 	const h = "include/linux/skbuff.h"
 	ov := overlay(t, tr, map[string][]byte{h: edit(t, tr, h, "static inline bool skb_csum_is_sctp(struct sk_buff *skb)\n{", "static inline bool skb_csum_is_sctp(struct sk_buff *skb)\n{\n\tif (!skb)\n\t\treturn false;\n")})

@@ -10,12 +10,13 @@ import (
 
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // TestLabNUMA boots with two nodes and asks the kernel where the cards are, and
 // who probes their drivers.
 func TestLabNUMA(t *testing.T) {
-	labtest.OnlyThorough(t, "TestLabIOMMU is the other surroundings of drivers")
+	sample.OnlyThorough(t, "TestLabIOMMU is the other surroundings of drivers")
 	t.Parallel()
 	h := labtest.Boot(t, lab.Config{NUMA: true, NICs: []lab.NIC{{Model: "e1000"}, {Model: "virtio-net-pci"}}})
 	ctx := labtest.Context(t)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // stopper stops QEMU as soon as the kernel says a word, the first so many times.
@@ -46,7 +47,7 @@ func (s *stopper) Write(b []byte) (int, error) {
 //
 // once more, not for ever. TestConsoleStalled has what happens later.
 func TestLabStall(t *testing.T) {
-	labtest.OnlyThorough(t, "TestConsoleStalled has what tells a stall")
+	sample.OnlyThorough(t, "TestConsoleStalled has what tells a stall")
 	init := labtestInit(t)
 	defer lab.SetEarlyStall(8 * time.Second)()
 	conf := lab.Config{Init: init, Release: labtest.Release, CPUs: 1, BootTimeout: 60 * time.Second}

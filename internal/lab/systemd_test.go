@@ -8,13 +8,14 @@ import (
 
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // TestLabSystemd has systemd as process 1, which runs services and knows who keeps the
 // machine from suspending.
 func TestLabSystemd(t *testing.T) {
 	t.Parallel()
-	labtest.OnlyThorough(t, "TestDriverService has services and logind at work")
+	sample.OnlyThorough(t, "TestDriverService has services and logind at work")
 	h := labtest.Boot(t, lab.Config{Systemd: true})
 	for _, c := range []struct{ script, want string }{
 		{"cat /proc/1/comm", "systemd"},

@@ -18,6 +18,7 @@ import (
 	"github.com/lupatch/lupatch/internal/evidence/record"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 	lupatch "github.com/lupatch/lupatch/update"
 )
 
@@ -292,7 +293,7 @@ func crash(t *testing.T, cases []interrupted, by string, results *record.Table) 
 	begin, tried, got := time.Now(), 0, map[string]int{}
 	for i := range cases {
 		c := &cases[i]
-		if results == nil && i%few != labtest.Draw(by, few) {
+		if results == nil && i%few != sample.Draw(by, few) {
 			continue
 		}
 		h.reset(c)
@@ -302,7 +303,7 @@ func crash(t *testing.T, cases []interrupted, by string, results *record.Table) 
 		}
 		for at := range points {
 			key := fmt.Sprintf("%s %02d %s", c.name, at+1, points[at])
-			if results == nil && at != labtest.Draw(by+c.name, len(points)) || results != nil && results.Has(key) {
+			if results == nil && at != sample.Draw(by+c.name, len(points)) || results != nil && results.Has(key) {
 				continue
 			}
 			version, err := h.attempt(c, cases, at+1, by)

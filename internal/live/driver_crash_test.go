@@ -14,6 +14,7 @@ import (
 	"github.com/lupatch/lupatch/internal/evidence/record"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/shadow/shadowtest"
 )
 
@@ -136,7 +137,7 @@ func driverCrashes(t *testing.T, by string, results *record.Table) {
 	h.new = h.driverID(h.c)
 	tried, got := 0, map[string]int{}
 	sample := map[string][]string{
-		"kill":  {"after driver disabled done", "after driver initialised done", points[labtest.Draw(by, len(points))]},
+		"kill":  {"after driver disabled done", "after driver initialised done", points[sample.Draw(by, len(points))]},
 		"power": {"after driver disabled done"},
 	}[by]
 	for at, point := range points {

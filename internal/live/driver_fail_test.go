@@ -4,13 +4,13 @@ package live
 
 import (
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/shadow/shadowtest"
 )
 
@@ -37,6 +37,9 @@ func TestDriverFailures(t *testing.T) {
 	for _, c := range []card{virtio, e1000} {
 		t.Run(c.module, func(t *testing.T) {
 			t.Parallel()
+			if c == virtio {
+				sample.OnlyThorough(t, "e1000 can fail in more ways")
+			}
 			g := driverHost(t, lab.Config{}, c)
 			s, err := g.StartStream(t.Context(), lab.StreamOptions{})
 			if err != nil {
@@ -44,11 +47,6 @@ func TestDriverFailures(t *testing.T) {
 			}
 			before := g.driverID(c)
 			for _, f := range cases {
-				// A sample has each failure once, on the card that can show it.
-				once := slices.Contains([]string{shadowtest.ProbeLate, shadowtest.OpenFails, shadowtest.NoLoad, shadowtest.WrongVermagic}, f.variant)
-				if !labtest.Thorough() && once != (c == virtio) {
-					continue
-				}
 				g.run(f.variant, func(g guest) {
 					if c == virtio && f.variant == shadowtest.NoCarrier {
 						g.t.Skip("without VIRTIO_NET_F_STATUS the driver has no other carrier than that it declares itself")

@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/lab"
-	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/shadow/shadowtest"
 )
 
@@ -120,7 +120,7 @@ func TestDriverRefused(t *testing.T) {
 // of. Without them the same card may go.
 func TestDriverVFs(t *testing.T) {
 	t.Parallel()
-	labtest.OnlyThorough(t, "TestDriverRefused has other refusals")
+	sample.OnlyThorough(t, "TestDriverRefused has other refusals")
 	c := card{model: "igb", module: "igb"}
 	g := driverHost(t, lab.Config{IOMMU: true}, c)
 	file := g.variant(c, shadowtest.Newer)
@@ -157,7 +157,7 @@ func (g guest) hold(how, device string) (stop func()) {
 // replaced: they never get it, and the replacement is none the worse for it.
 func TestDriverRace(t *testing.T) {
 	t.Parallel()
-	labtest.OnlyThorough(t, "TestDriverRefused has what is refused beforehand")
+	sample.OnlyThorough(t, "TestDriverRefused has what is refused beforehand")
 	c := virtio
 	g := driverHost(t, lab.Config{Files: []lab.File{{Path: "/root/lupatch-crash", Host: crashing(t), Mode: 0o755}}}, c)
 	s, err := g.StartStream(t.Context(), lab.StreamOptions{})

@@ -15,6 +15,7 @@ import (
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/manifest"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/shadow/shadowtest"
 )
 
@@ -114,7 +115,7 @@ func TestDriverVersions(t *testing.T) {
 		t.Run(c.module, func(t *testing.T) {
 			t.Parallel()
 			if c == virtio {
-				labtest.OnlyThorough(t, "TestDriverService goes up and down with it")
+				sample.OnlyThorough(t, "TestDriverService goes up and down with it")
 			}
 			g := driverHost(t, lab.Config{}, c)
 			s, err := g.StartStream(t.Context(), lab.StreamOptions{})

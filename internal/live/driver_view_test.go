@@ -12,6 +12,7 @@ import (
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/lab/outlook"
 	"github.com/lupatch/lupatch/internal/lab/poll"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/shadow/shadowtest"
 )
 
@@ -81,7 +82,7 @@ var viewNames = []string{"eth0", "eth1", "eth2", "eth3", "eth0.7", "br0", "bond0
 func TestDriverView(t *testing.T) {
 	t.Parallel()
 	for _, c := range []card{virtio, e1000} {
-		if c == e1000 && !labtest.Thorough() {
+		if c == e1000 && !sample.Thorough() {
 			continue
 		}
 		t.Run(c.module, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"github.com/lupatch/lupatch/internal/kbuild"
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // TestExamples applies and takes back updates of the kernel and of a network
@@ -28,7 +29,7 @@ func TestExamples(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range examples {
-		if labtest.Drawn(t.Name()+e.update, 2) {
+		if sample.Drawn(t.Name()+e.update, 2) {
 			update(t, e.update)
 		}
 	}

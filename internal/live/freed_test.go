@@ -34,7 +34,7 @@ func TestNothingFreed(t *testing.T) {
 	g.sample(2, "asleep in a tail call", func(g guest) {
 		asleep(g, sleeper{update: "helper", file: "tail", stack: []string{"wait_in_tail", "tail_show"}, before: "tail 1", woken: "tail, updated"})
 	})
-	g.sample(2, "asleep in a cold part", func(g guest) {
+	g.sample(3, "asleep in a cold part", func(g guest) {
 		asleep(g, sleeper{update: "cold", file: "cold", stack: []string{"cold_wait", "cold_show"}, behind: hotSizes(g.t, "cold", "cold_wait", "cold_show"), before: "cold 1", woken: "cold 1, updated"})
 		for _, text := range []string{"asleep in a cold part, called from a cold one", "woken in a cold part"} {
 			if !strings.Contains(g.Console(), text) {

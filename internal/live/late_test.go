@@ -105,9 +105,7 @@ func (g guest) refusedByItself(f func()) {
 // wrongDisguised: its build id is that of the right module.
 func wrongDisguised(g guest) {
 	u := update(g.t, "value")
-	wrong := g.read(wrongTarget(g.t))
-	disguised := bytes.Replace(wrong, buildID(g.t, wrong), buildID(g.t, g.read(target(g.t))), 1)
-	g.insmod(g.put(disguised, "/root/disguised.ko"))
+	g.insmod(g.disguised())
 	g.wantShown("value", wrongValue)
 	g.refusedByItself(func() {
 		g.refused(refuse.LoadRefused, []string{notVerified}, "apply", g.file(u))
@@ -124,6 +122,13 @@ func wrongDisguised(g guest) {
 	g.wantStatus("")
 	g.sh("! grep 'followed by' /proc/crypto")
 	g.rmmod("lutarget")
+}
+
+// disguised brings in a wrong module with the build id of the right one.
+func (g guest) disguised() string {
+	g.t.Helper()
+	wrong := g.read(wrongTarget(g.t))
+	return g.put(bytes.Replace(wrong, buildID(g.t, wrong), buildID(g.t, g.read(target(g.t))), 1), "/root/disguised.ko")
 }
 
 // buildID is the note that identifies a module.
@@ -143,7 +148,7 @@ func buildID(t testing.TB, ko []byte) []byte {
 // wrongComes: the update waits for the module, and another one comes.
 func wrongComes(g guest) {
 	g.apply(update(g.t, "value"))
-	for _, file := range []string{wrongFile, "/root/disguised.ko"} {
+	for _, file := range []string{g.putFile(wrongTarget(g.t), wrongFile), g.disguised()} {
 		g.refusedByItself(func() { g.wantErrno(g.Insmod(g.t.Context(), file, ""), unix.ENOEXEC) })
 		g.wantLoaded("lutarget", false)
 		g.sh("! test -e /proc/lutarget")

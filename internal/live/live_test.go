@@ -19,6 +19,7 @@ import (
 	"github.com/lupatch/lupatch/internal/lab"
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 	lupatch "github.com/lupatch/lupatch/update"
 )
 
@@ -69,7 +70,7 @@ func (g guest) run(name string, f func(g guest)) {
 // the tests are thorough.
 func (g guest) sample(n int, name string, f func(g guest)) {
 	g.t.Helper()
-	if labtest.Drawn(g.t.Name()+name, n) {
+	if sample.Drawn(g.t.Name()+name, n) {
 		g.run(name, f)
 	}
 }

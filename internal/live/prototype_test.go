@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/lab"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // TestPrototypeAcrossModules changes what two functions take and give that one
@@ -15,6 +16,7 @@ import (
 // modules and update come; and each module goes on fitting the other one, whose
 // exports keep their checksums.
 func TestPrototypeAcrossModules(t *testing.T) {
+	sample.OnlyThorough(t, "TestInterfacesAccepted of package build has such an update built")
 	t.Parallel()
 	u := update(t, "prototype")
 	var functions []string

@@ -16,6 +16,7 @@ import (
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/manifest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/quiesce"
 	"github.com/lupatch/lupatch/quiesce/quiescetest"
 	lupatch "github.com/lupatch/lupatch/update"
@@ -60,7 +61,7 @@ func TestSafePoints(t *testing.T) {
 	g := boot(t, lab.Config{Files: []lab.File{{Path: "/root/busy.ko", Host: busy(t)}}})
 	g.insmod("/root/busy.ko")
 	g.until("grep -q " + quiescetest.KthreadLoop + " /proc/$(pidof " + quiescetest.KthreadName + ")/stack")
-	g.sample(2, "never", neverLeaves)
+	g.sample(4, "never", neverLeaves)
 	g.sample(2, "reversing", asleepInNew)
 	g.sample(2, "quiet", quietMoment)
 	g.sample(2, "forced", forcedOn)
@@ -159,6 +160,7 @@ func asleepInNew(g guest) {
 // init memory is freed.)
 func TestTickless(t *testing.T) {
 	t.Parallel()
+	sample.OnlyThorough(t, "TestSafePoints has the other tasks that cannot be moved")
 	// Everything else that interrupts CPU 1 is kept from it: interrupts of devices,
 	// RCU, workqueues, the watchdog of the clock, statistics of memory.
 	g := boot(t, lab.Config{Cmdline: []string{"nohz_full=1", "isolcpus=nohz,domain,managed_irq,1", "irqaffinity=0", "rcu_nocbs=1", "tsc=reliable"},

@@ -15,8 +15,8 @@ import (
 	"time"
 
 	"github.com/lupatch/lupatch/internal/lab"
-	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 	"github.com/lupatch/lupatch/internal/sign"
 )
 
@@ -81,7 +81,7 @@ func TestKernelEnforcesSignatures(t *testing.T) {
 		{"module.sig_enforce=1", "module.sig_enforce", "does not accept its signature"},
 	} {
 		t.Run(c.word, func(t *testing.T) {
-			labtest.OneOf(t, i, 3)
+			sample.OneOf(t, i, 3)
 			t.Parallel()
 			g := boot(t, lab.Config{Cmdline: []string{c.word}})
 			g.refused(refuse.SignatureMissing, []string{"the kernel takes only modules signed", c.why}, "apply", g.file(u))
@@ -159,7 +159,7 @@ func TestTrustedKey(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name != "Secure Boot" {
-				labtest.OnlyThorough(t, "with Secure Boot the firmware trusts the same key")
+				sample.OnlyThorough(t, "with Secure Boot the firmware trusts the same key")
 			}
 			t.Parallel()
 			g := boot(t, c.conf)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/lupatch/lupatch/internal/deb"
 	"github.com/lupatch/lupatch/internal/lab"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // Release is the kernel that tests run on if they do not ask for another one:
@@ -84,7 +85,7 @@ func Boot(t testing.TB, conf lab.Config, opts ...Option) *lab.Host {
 		conf.Init = Lupatch(t)
 	}
 	// KASLR has no bearing on most tests, and half of the boot to itself.
-	conf.Unpacked = !Drawn(t.Name()+" with KASLR", 4)
+	conf.Unpacked = !sample.Drawn(t.Name()+" with KASLR", 4)
 	h, err := lab.Boot(t.Context(), conf)
 	if err != nil {
 		t.Fatalf("booting a lab host: %v", err)

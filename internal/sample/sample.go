@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package labtest
+// Package sample has tests run in part, so that `make test` ends in time. The sample is
+// the same each time; `make test-thorough` runs all.
+package sample
 
 import (
 	"fmt"
@@ -10,17 +12,15 @@ import (
 	"testing"
 )
 
-// Thorough, in the environment as LUPATCH_THOROUGH, has tests run in full that are a
-// sample otherwise, so that `make test` ends in time (make test-thorough).
+// Thorough, in the environment as LUPATCH_THOROUGH, has all tests run.
 func Thorough() bool { return os.Getenv("LUPATCH_THOROUGH") != "" }
 
-// sampleSeed is that of the sample that `make test` runs.
-const sampleSeed = 7
+const seed = 7
 
 // Draw picks one of n, from 0, for a part of a test: always the same one.
 func Draw(name string, n int) int {
 	h := fnv.New64a()
-	fmt.Fprint(h, sampleSeed, name)
+	fmt.Fprint(h, seed, name)
 	return int(h.Sum64() % uint64(n))
 }
 
@@ -36,8 +36,8 @@ func OnlyThorough(t testing.TB, instead string) {
 	}
 }
 
-// Sample skips a test that is not in the sample of one in n.
-func Sample(t testing.TB, n int) {
+// Of skips a test that is not in the sample of one in n.
+func Of(t testing.TB, n int) {
 	t.Helper()
 	if !Drawn(t.Name(), n) {
 		t.Skip("not in the sample; `make test-thorough` has it")
