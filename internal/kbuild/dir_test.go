@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
 	"github.com/lupatch/lupatch/internal/refuse"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // snapshot lists all files of a folder with sizes and times.
@@ -147,6 +149,7 @@ func TestRealUserTree(t *testing.T) {
 		}
 	})
 	t.Run("configured only", func(t *testing.T) {
+		sample.OnlyThorough(t, "the other two trees are read in the same way")
 		dir := userTree(t, tr, false)
 		// Its own release has not the distribution's suffix, so only that it
 		// compiles is asked here.

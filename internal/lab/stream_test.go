@@ -59,7 +59,8 @@ func TestLabStreams(t *testing.T) {
 		switch disturbed := i == 0; {
 		case disturbed && (us.Guest.Unsent == 0 && us.LostUp() == 0 || us.LongestGap() < 100*time.Millisecond):
 			t.Errorf("the card was down, and the UDP stream did not notice: %s", us)
-		case !disturbed && (us.LostUp() != 0 || us.LostDown() != 0 || us.Guest.Unsent != 0 || us.LongestGap() > 900*time.Millisecond || st.Guest.Retransmits != 0):
+		// A host that has to wait for a processor loses a datagram of thousands.
+		case !disturbed && (us.LostUp()+us.LostDown() > us.Host.Sent/1000 || us.Guest.Unsent != 0 || us.LongestGap() > 900*time.Millisecond || st.Guest.Retransmits != 0):
 			t.Errorf("something was lost on a card that nobody touched: %s; %d segments sent again", us, st.Guest.Retransmits)
 		}
 	}

@@ -281,7 +281,7 @@ func TestCrash(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
 	cases := interruptions(t)
-	endedBy(t, func(t *testing.T, by string) {
+	endedBy(t, crashTable, func(t *testing.T, by string) {
 		crash(t, cases, by, allPoints(t, crashTable, by, "kernel "+labtest.Release+", lupatch ended at every record of its journal, by make evidence-crash", "boot_s"))
 	})
 }

@@ -122,7 +122,7 @@ func (h *driverCrash) settled(limit time.Duration) (version string, took time.Du
 func TestDriverKilled(t *testing.T) {
 	t.Parallel()
 	labtest.SkipIfShort(t)
-	endedBy(t, func(t *testing.T, by string) {
+	endedBy(t, driverCrashTable, func(t *testing.T, by string) {
 		driverCrashes(t, by, allPoints(t, driverCrashTable, by,
 			"kernel "+driverKernel+", lupatch ended at every record of its journal while it replaced virtio_net, by make evidence-shadow-crash", "seconds"))
 	})

@@ -43,7 +43,7 @@ func TestExamples(t *testing.T) {
 	}
 	g.run("warning", warning)
 	g.run("driver in use", driverInUse)
-	g.run("probe function", probed)
+	g.sample(2, "probe function", probed)
 	select {
 	case <-stream.Broken():
 		t.Error("the stream has ended by itself")

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lupatch/lupatch/internal/evidence/record"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // Tests that end lupatch at the points of its journal have this in common: points have
@@ -16,11 +17,14 @@ import (
 // what became of each point in a run of all of them.
 
 // endedBy runs f for each way to end lupatch: kill is SIGKILL, power switches the host
-// off.
-func endedBy(t *testing.T, f func(t *testing.T, by string)) {
+// off. A sample has one of them, unless table names one to fill in the environment.
+func endedBy(t *testing.T, table string, f func(t *testing.T, by string)) {
 	t.Helper()
-	for _, by := range []string{"kill", "power"} {
+	for i, by := range []string{"kill", "power"} {
 		t.Run(by, func(t *testing.T) {
+			if os.Getenv(table) == "" {
+				sample.OneOf(t, table, i, 2)
+			}
 			t.Parallel()
 			hosts <- struct{}{}
 			defer func() { <-hosts }()

@@ -81,7 +81,7 @@ func TestKernelEnforcesSignatures(t *testing.T) {
 		{"module.sig_enforce=1", "module.sig_enforce", "does not accept its signature"},
 	} {
 		t.Run(c.word, func(t *testing.T) {
-			sample.OneOf(t, i, 3)
+			sample.OneOf(t, "enforced", i, 3)
 			t.Parallel()
 			g := boot(t, lab.Config{Cmdline: []string{c.word}})
 			g.refused(refuse.SignatureMissing, []string{"the kernel takes only modules signed", c.why}, "apply", g.file(u))

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"os"
-	"strings"
 	"testing"
 )
 
@@ -44,11 +43,10 @@ func Of(t testing.TB, n int) {
 	}
 }
 
-// OneOf skips part i of a test that has n of them, unless it is the one in the sample.
-func OneOf(t testing.TB, i, n int) {
+// OneOf skips part i of n, unless it is the one in the sample. The name is that of all.
+func OneOf(t testing.TB, name string, i, n int) {
 	t.Helper()
-	of, _, _ := strings.Cut(t.Name(), "/")
-	if !Thorough() && i != Draw(of, n) {
+	if !Thorough() && i != Draw(name, n) {
 		t.Skip("not in the sample; `make test-thorough` has it")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/lupatch/lupatch/internal/lab/labtest"
 	"github.com/lupatch/lupatch/internal/lab/outlook"
 	"github.com/lupatch/lupatch/internal/lab/poll"
+	"github.com/lupatch/lupatch/internal/sample"
 )
 
 // setUp gives the cards what hosts have on top of them.
@@ -35,6 +36,7 @@ ip route add 192.0.2.0/24 via 10.0.3.2 dev eth1
 // one whose driver is replaced the usual way.
 func TestOutlook(t *testing.T) {
 	t.Parallel()
+	sample.OnlyThorough(t, "TestDriverView looks at more")
 	h := labtest.Boot(t, lab.Config{
 		NICs:     []lab.NIC{{Model: "virtio-net-pci"}, {Model: "e1000"}},
 		Packages: []string{"iproute2", "ethtool", "nftables", "udev"},
