@@ -271,7 +271,7 @@ func sourceFile(t *testing.T, version, path string) []byte {
 // TestWrongConfig: a build folder of the user in which one symbol of the
 // configuration differs from the running kernel's.
 func TestWrongConfig(t *testing.T) {
-	sample.OnlyThorough(t, "TestRefused has other reasons to refuse")
+	sample.OnlyThorough(t, "nothing else has a wrong configuration; TestRefused has other refusals")
 	tree := openTree(t)
 	const symbol = "MEMORY_FAILURE"
 	dir := t.TempDir()

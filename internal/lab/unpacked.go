@@ -31,15 +31,13 @@ func (c *Config) image() string {
 	if vmlinuxes.of == nil {
 		vmlinuxes.of = map[string]string{}
 	}
-	im, err := kallsyms.Open(path)
-	switch {
-	case err != nil:
+	file := path
+	if im, err := kallsyms.Open(path); err != nil {
 		// Whether it boots is for QEMU to say.
 		logrus.WithError(err).Debug("lab: unpacking the kernel")
-	case im.File != "" && im.Bootable():
-		vmlinuxes.of[path] = im.File
-		return im.File
+	} else if im.File != "" && im.Bootable() {
+		file = im.File
 	}
-	vmlinuxes.of[path] = path
-	return path
+	vmlinuxes.of[path] = file
+	return file
 }

@@ -136,13 +136,13 @@ func driverCrashes(t *testing.T, by string, results *record.Table) {
 	}
 	h.new = h.driverID(h.c)
 	tried, got := 0, map[string]int{}
-	sample := map[string][]string{
+	chosen := map[string][]string{
 		"kill":  {"after driver disabled done", "after driver initialised done", points[sample.Draw(by, len(points))]},
 		"power": {"after driver disabled done"},
 	}[by]
 	for at, point := range points {
 		key := fmt.Sprintf("%s %02d %s", filepath.Base(h.file), at+1, point)
-		if results == nil && !slices.Contains(sample, point) || results != nil && results.Has(key) {
+		if results == nil && !slices.Contains(chosen, point) || results != nil && results.Has(key) {
 			continue
 		}
 		if version, _, err := h.settled(killedWithin); err != nil {

@@ -160,7 +160,7 @@ func asleepInNew(g guest) {
 // init memory is freed.)
 func TestTickless(t *testing.T) {
 	t.Parallel()
-	sample.OnlyThorough(t, "TestSafePoints has the other tasks that cannot be moved")
+	sample.OnlyThorough(t, "TestSafePoints has other tasks that are in the way")
 	// Everything else that interrupts CPU 1 is kept from it: interrupts of devices,
 	// RCU, workqueues, the watchdog of the clock, statistics of memory.
 	g := boot(t, lab.Config{Cmdline: []string{"nohz_full=1", "isolcpus=nohz,domain,managed_irq,1", "irqaffinity=0", "rcu_nocbs=1", "tsc=reliable"},

@@ -111,7 +111,10 @@ func try(ctx context.Context, o options, emulator string) ([]string, error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, context.DeadlineExceeded), len(faults) > 0:
-		row[5] = fmt.Sprintf("hangs (%v)", err)
+		row[5] = "hangs"
+		if err != nil {
+			row[5] += ": " + err.Error()
+		}
 		if len(faults) > 0 {
 			row[5] += ": " + faults[0].Text
 		}

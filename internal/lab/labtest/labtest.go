@@ -85,7 +85,7 @@ func Boot(t testing.TB, conf lab.Config, opts ...Option) *lab.Host {
 		conf.Init = Lupatch(t)
 	}
 	// KASLR has no bearing on most tests, and half of the boot to itself.
-	conf.Unpacked = !sample.Drawn(t.Name()+" with KASLR", 4)
+	conf.Unpacked = conf.Unpacked || !sample.Drawn(t.Name()+" with KASLR", 4)
 	h, err := lab.Boot(t.Context(), conf)
 	if err != nil {
 		t.Fatalf("booting a lab host: %v", err)
